@@ -1,0 +1,1 @@
+"""Chat agents, streams and tools for a Django project."""

@@ -1,0 +1,17 @@
+"""System checks: what a deployment should know before it serves."""
+
+from typing import Any
+
+from django.core.checks import CheckMessage, Error, register
+from django.core.exceptions import ImproperlyConfigured
+
+from assistant.conf import get_settings
+
+
+@register("assistant")
+def check_settings(**kwargs: Any) -> list[CheckMessage]:
+    try:
+        get_settings()
+    except ImproperlyConfigured as error:
+        return [Error(str(error), id="assistant.E001")]
+    return []

@@ -1,0 +1,75 @@
+"""What happens while an agent answers, as plain values; every transport (SSE, rows, WebSocket) is made from these."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+FinishReason = Literal["stop", "length", "cancelled"]
+ToolStatus = Literal["completed", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that an answer cost, over all calls of the model."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(self.input_tokens + other.input_tokens, self.output_tokens + other.output_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The answer exists; the model has said nothing yet."""
+
+    message_id: str
+    conversation_id: str
+    agent_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A part of the answer's text, never empty."""
+
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The model asks for a tool; `parameters` is the object it wants to pass."""
+
+    tool_call_id: str
+    name: str
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What the tool answered, as text for the model and the reader."""
+
+    tool_call_id: str
+    name: str
+    result: str
+    status: ToolStatus = "completed"
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The answer ended badly. `code` is the HTTP status it would have had; `retryable`: the same call may work later."""
+
+    message: str
+    code: int
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The answer is complete. `processing_time` is in seconds, from the request to here."""
+
+    message_id: str
+    finish_reason: FinishReason
+    usage: Usage = field(default_factory=Usage)
+    processing_time: float = 0.0
+
+
+Event = Start | Token | ToolCall | ToolResult | Failed | Finished

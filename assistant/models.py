@@ -1,0 +1,243 @@
+"""Agents, what was said to them, who may call, and what can be searched."""
+
+import hashlib
+import secrets
+from datetime import timedelta
+from typing import Any, ClassVar, Self
+
+from django.conf import settings
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, Group
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from assistant.conf import get_settings
+
+Caller = AbstractBaseUser | AnonymousUser
+
+# How long past STREAM_TIMEOUT a running answer's process may still be storing it.
+STORING_SECONDS = 30
+
+
+def new_message_id() -> str:
+    return f"msg_{secrets.token_hex(12)}"
+
+
+def new_conversation_id() -> str:
+    return f"conv_{secrets.token_hex(12)}"
+
+
+class AgentQuerySet(models.QuerySet["Agent"]):
+    def for_caller(self, caller: Caller) -> Self:
+        """Return the enabled agents that are public or for one of the caller's groups."""
+        enabled = self.filter(is_enabled=True)
+        if not caller.is_authenticated:
+            return enabled.filter(is_public=True)
+        return enabled.filter(Q(is_public=True) | Q(groups__user=caller.pk)).distinct()
+
+
+class Agent(models.Model):
+    """Who answers: a model with instructions, tools and limits."""
+
+    id = models.SlugField(primary_key=True, max_length=64, help_text="The agent_id that callers use.")
+    name = models.CharField(max_length=100)
+    description = models.CharField(max_length=500, blank=True)
+    model = models.CharField(
+        max_length=200, blank=True, help_text="provider:name, such as openai:gpt-5; empty means ASSISTANT_MODEL."
+    )
+    instructions = models.TextField(blank=True, help_text="What the model is told before the conversation.")
+    tools = models.JSONField(default=list, blank=True, help_text='Names of tools, such as ["search"].')
+    temperature = models.FloatField(
+        null=True, blank=True, validators=[MinValueValidator(0), MaxValueValidator(2)], help_text="0 to 2."
+    )
+    max_output_tokens = models.PositiveIntegerField(
+        default=1024, validators=[MinValueValidator(1)], help_text="The longest answer, over all rounds of tools."
+    )
+    max_input_tokens = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(64)],
+        help_text="How much of a conversation the model is given; empty means as much as it takes.",
+    )
+    max_tool_rounds = models.PositiveSmallIntegerField(default=5, help_text="How often it may call tools in an answer.")
+    is_public = models.BooleanField(default=True, help_text="For every caller; otherwise for the groups below.")
+    groups = models.ManyToManyField(Group, blank=True, related_name="agents")
+    is_enabled = models.BooleanField(default=True)
+
+    objects: ClassVar[models.Manager["Agent"]] = AgentQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def model_name(self) -> str:
+        return self.model or get_settings().ASSISTANT_MODEL
+
+
+class ConversationQuerySet(models.QuerySet["Conversation"]):
+    def for_caller(self, caller: Caller) -> Self:
+        """Return what the caller may read by its id; anonymous callers share what anonymous callers made."""
+        return self.filter(owner=caller.pk if caller.is_authenticated else None)
+
+    def listed_for(self, caller: Caller) -> Self:
+        """Return what the caller may list: nothing for an anonymous one."""
+        return self.filter(owner=caller.pk) if caller.is_authenticated else self.none()
+
+
+class Conversation(models.Model):
+    """Turns that belong together, of one owner (None: an anonymous caller)."""
+
+    id = models.CharField(primary_key=True, max_length=40, default=new_conversation_id, editable=False)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.CASCADE, related_name="conversations"
+    )
+    agent = models.ForeignKey(Agent, on_delete=models.PROTECT, related_name="conversations")
+    title = models.CharField(max_length=200, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects: ClassVar[models.Manager["Conversation"]] = ConversationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-updated_at", "-id"]
+        indexes = [models.Index(fields=["owner", "-updated_at", "-id"])]
+
+    def __str__(self) -> str:
+        return self.title or self.id
+
+
+class MessageQuerySet(models.QuerySet["Message"]):
+    def for_caller(self, caller: Caller) -> Self:
+        return self.filter(conversation__owner=caller.pk if caller.is_authenticated else None)
+
+    def abandoned(self) -> Self:
+        """Return answers that still read `running` though the longest answer would have ended: their process died."""
+        longest = timedelta(seconds=get_settings().STREAM_TIMEOUT + STORING_SECONDS)
+        return self.filter(status=Message.Status.RUNNING, created_at__lt=timezone.now() - longest)
+
+    def interrupt(self) -> int:
+        """End these answers, whose process is gone; returns how many there were."""
+        return self.update(
+            status=Message.Status.INTERRUPTED,
+            error={"message": "The service stopped while it was answering.", "code": 503, "retryable": True},
+            finished_at=timezone.now(),
+        )
+
+
+class Message(models.Model):
+    """One turn: what was asked (`prompt`), and the answer to it (`text`) with how it came about."""
+
+    class Status(models.TextChoices):
+        RUNNING = "running"
+        COMPLETED = "completed"
+        FAILED = "failed"
+        CANCELLED = "cancelled"
+        INTERRUPTED = "interrupted"
+
+    id = models.CharField(primary_key=True, max_length=40, default=new_message_id, editable=False)
+    conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="messages")
+    agent = models.ForeignKey(Agent, on_delete=models.PROTECT, related_name="messages")
+    model = models.CharField(max_length=200, help_text="The model that answered.")
+    status = models.CharField(max_length=12, choices=Status, default=Status.RUNNING)
+    prompt = models.TextField()
+    text = models.TextField(blank=True)
+    events = models.JSONField(
+        default=list, blank=True, help_text="The stream in short: the length of each token, and each tool's event."
+    )
+    finish_reason = models.CharField(max_length=12, blank=True)
+    error = models.JSONField(null=True, blank=True, help_text="message, code and retryable of what went wrong.")
+    input_tokens = models.PositiveIntegerField(default=0)
+    output_tokens = models.PositiveIntegerField(default=0)
+    time_to_first_token = models.FloatField(null=True, blank=True, help_text="Seconds.")
+    processing_time = models.FloatField(null=True, blank=True, help_text="Seconds.")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    finished_at = models.DateTimeField(null=True, blank=True, editable=False)
+    caller = models.CharField(max_length=64, help_text="Whose Idempotency-Key it is.")
+    idempotency_key = models.CharField(max_length=255, null=True, blank=True)  # noqa: DJ001  # null: no key, not unique
+    request_hash = models.CharField(max_length=64, blank=True)
+
+    objects: ClassVar[models.Manager["Message"]] = MessageQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["created_at", "id"]
+        indexes = [models.Index(fields=["conversation", "created_at", "id"])]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["conversation"], condition=Q(status="running"), name="one_running_answer_a_conversation"
+            ),
+            models.UniqueConstraint(fields=["caller", "idempotency_key"], name="an_idempotency_key_once_a_caller"),
+            models.CheckConstraint(
+                condition=Q(status__in=["running", "completed", "failed", "cancelled", "interrupted"]),
+                name="a_known_status",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class APIKeyQuerySet(models.QuerySet["APIKey"]):
+    def usable(self) -> Self:
+        return self.filter(revoked_at=None, user__is_active=True)
+
+
+class APIKey(models.Model):
+    """A named secret that stands for its user. The secret is shown once; only its digest is stored.
+
+    The secret has 256 random bits, so that a plain SHA-256 is as good as a slow hash (OWASP's advice on API keys).
+    """
+
+    PREFIX = "sk_"
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_keys")
+    name = models.CharField(max_length=100, help_text="What it is for.")
+    hint = models.CharField(max_length=12, editable=False, help_text="How it begins, to tell it from others.")
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects: ClassVar[models.Manager["APIKey"]] = APIKeyQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        verbose_name = "API key"
+        verbose_name_plural = "API keys"
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.hint}...)"
+
+    @classmethod
+    def issue(cls, *, user: Any, name: str) -> tuple["APIKey", str]:
+        """Make a key and return it with its secret, which can't be read again."""
+        secret = cls.PREFIX + secrets.token_urlsafe(32)
+        return cls.objects.create(user=user, name=name, hint=secret[:8], digest=digest(secret)), secret
+
+    def revoke(self) -> None:
+        self.revoked_at = timezone.now()
+        self.save(update_fields=["revoked_at"])
+
+
+def digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
+
+
+class Document(models.Model):
+    """Something to find. `source` names where it came from, and is unique: adding it again replaces it."""
+
+    source = models.CharField(max_length=500, unique=True, help_text="A path, an address, or any name that stays.")
+    title = models.CharField(max_length=300)
+    text = models.TextField()
+    url = models.URLField(max_length=1000, blank=True, help_text="Where a reader finds it.")
+    credit = models.CharField(max_length=300, blank=True, help_text="Author and licence, shown with the result.")
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["title"]
+
+    def __str__(self) -> str:
+        return self.title

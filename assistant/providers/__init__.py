@@ -1,0 +1,103 @@
+"""Models behind one small protocol: messages, tools and parameters in, events out.
+
+A model is named `provider:name`. `openai:` is any server with OpenAI's chat-completions protocol, `local:` llama.cpp on
+this machine; every other prefix goes to pydantic-ai, where it is installed.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Literal, Protocol
+
+from django.core.exceptions import ImproperlyConfigured
+
+from assistant.events import Token, ToolCall, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool as a model sees it; `parameters` is a JSON Schema of type object."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """One call of a model.
+
+    `messages` have the shape of OpenAI's chat completions: role system, user, assistant (with `tool_calls`) or tool
+    (with `tool_call_id`). With a `schema` (JSON Schema) the answer's text is JSON of that shape.
+    """
+
+    messages: Sequence[Mapping[str, Any]]
+    tools: Sequence[ToolSpec] = ()
+    temperature: float | None = None
+    max_tokens: int | None = None
+    schema: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The last thing a call yields: why it ended and what it cost."""
+
+    finish_reason: Literal["stop", "length", "tool_calls"]
+    usage: Usage = field(default_factory=Usage)
+
+
+class Model(Protocol):
+    """What answers. One instance serves the process; `stream` may be called from any event loop.
+
+    `calls_tools`: False where the model is too small to call tools by itself.
+    `context_tokens`: the window of the model, None where it isn't known.
+    `capacity`: how many calls this process may have open at once, None where the server bounds itself.
+    """
+
+    calls_tools: bool
+    context_tokens: int | None
+    capacity: int | None
+
+    def stream(self, request: ModelRequest) -> AsyncIterator[Token | ToolCall | Completion]:
+        """Yield the answer as it comes, ended by exactly one Completion.
+
+        Closing the iterator closes the call. Raises `ModelError` or `ContextTooLong` and nothing else.
+        """
+        ...
+
+    async def start(self) -> None:
+        """Make ready what can be made ready before the first call; may be called again at any time."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of what the running event loop's calls share (connections, a server in this process)."""
+        ...
+
+
+def get_model(name: str) -> Model:
+    """Return the process's one instance of a model.
+
+    Raises `ImproperlyConfigured` with a sentence for a name that can't be used.
+    """
+    provider, separator, rest = name.partition(":")
+    if not (separator and provider and rest):
+        raise ImproperlyConfigured(f"The model {name!r} is not of the form provider:name, such as local:smollm2.")
+    return load(provider, rest)
+
+
+@cache
+def load(provider: str, name: str) -> Model:
+    """Import only what the model needs: llama.cpp or another provider's client may not be installed."""
+    match provider:
+        case "local":
+            from assistant.providers.local import LocalModel
+
+            return LocalModel(name)
+        case "openai":
+            from assistant.providers.openai import OpenAIModel
+
+            return OpenAIModel.from_settings(name)
+        case _:
+            from assistant.providers.pydantic_ai import PydanticAIModel
+
+            return PydanticAIModel(provider, name)

@@ -1,0 +1,142 @@
+"""The service's settings, and the only reader of its environment (and of a `.env` beside manage.py).
+
+An empty environment means production; `DEBUG=true` is development, which serves this machine alone.
+"""
+
+from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+from environs import Env, EnvError, validate
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = Env()
+env.read_env(BASE_DIR / ".env", recurse=False)
+
+LOOPBACK = ["localhost", "127.0.0.1", "[::1]"]
+positive = validate.Range(min=0, min_inclusive=False)
+
+try:
+    DEBUG = env.bool("DEBUG", False)
+    SECRET_KEY = env.str("SECRET_KEY", "development-only" if DEBUG else None)
+    ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", LOOPBACK if DEBUG else [])
+    HOST = env.str("HOST", "127.0.0.1")
+    PORT = env.int("PORT", 8000, validate=validate.Range(min=0, max=65535))
+    ASSISTANT_DATA_DIR = Path(env.str("ASSISTANT_DATA_DIR", str(BASE_DIR / "var"))).absolute()
+    DATABASES = {"default": env.dj_db_url("DATABASE_URL", f"sqlite:///{ASSISTANT_DATA_DIR / 'db.sqlite3'}")}
+    ASSISTANT_MODEL = env.str("ASSISTANT_MODEL", "local:smollm2")
+    ASSISTANT_TOOLS_OFF = env.list("ASSISTANT_TOOLS_OFF", ["fetch_url"])
+    OPENAI_BASE_URL = env.str("OPENAI_BASE_URL", "https://api.openai.com/v1")
+    OPENAI_API_KEY = env.str("OPENAI_API_KEY", "")
+    STREAM_ENABLED = env.bool("STREAM_ENABLED", True)
+    STREAM_CHUNK_SIZE = env.int("STREAM_CHUNK_SIZE", 100)
+    STREAM_TIMEOUT = env.float("STREAM_TIMEOUT", 300)
+    STREAM_DISCONNECT_GRACE = env.float("STREAM_DISCONNECT_GRACE", 10)
+    TOOL_TIMEOUT = env.float("TOOL_TIMEOUT", 30)
+    MODEL_CONNECT_TIMEOUT = env.float("MODEL_CONNECT_TIMEOUT", 5)
+    MODEL_FIRST_TOKEN_TIMEOUT = env.float("MODEL_FIRST_TOKEN_TIMEOUT", 120)
+    MODEL_IDLE_TIMEOUT = env.float("MODEL_IDLE_TIMEOUT", 30)
+    MESSAGE_MAX_CHARS = env.int("MESSAGE_MAX_CHARS", 32_000)
+    BODY_MAX_BYTES = env.int("BODY_MAX_BYTES", 2 * 1024 * 1024)
+    LOG_LEVEL = env.str("LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"]))
+    env.seal()
+except EnvError as error:
+    raise ImproperlyConfigured(str(error)) from None
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "channels",
+    "wire",
+    "assistant",
+]
+
+MIDDLEWARE = [
+    "wire.middleware.RequestIDMiddleware",
+    "wire.middleware.JSONErrorsMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "config.urls"
+ASGI_APPLICATION = "config.asgi.application"
+APPEND_SLASH = False
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en-us"
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+X_FRAME_OPTIONS = "DENY"
+CSRF_COOKIE_SECURE = SESSION_COOKIE_SECURE = not DEBUG
+
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    # Eight writers at once: 29,000 lock errors in five seconds with the defaults, none with these.
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+    }
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "assistant.authentication.APIKeyAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["assistant.permissions.IsAuthenticatedOrDevelopment"],
+    "DEFAULT_PARSER_CLASSES": ["wire.json.StrictJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "wire.json.AlwaysJSON",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "wire.errors.exception_handler",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+    # X-Forwarded-For is believed only where a proxy of ours is known to have written it.
+    "NUM_PROXIES": 0,
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Assistant",
+    "DESCRIPTION": "Chat with agents, stream their answers, call tools.",
+    "VERSION": "0.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {"request_id": {"()": "wire.middleware.RequestIDFilter"}},
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s request=%(request_id)s %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]}},
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
+    "loggers": {"django": {"level": LOG_LEVEL}, "daphne": {"level": "WARNING"}},
+}
