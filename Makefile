@@ -1,0 +1,31 @@
+# Each target may be run at any time, and is quick where nothing is left to do.
+.DEFAULT_GOAL := help
+.PHONY: help run test lint bench requirements clean
+
+help:
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## serve on this machine, with everything that takes: PORT=8000 make run
+	@exec scripts/run
+
+test: ## run the tests on SQLite and on PostgreSQL
+	@scripts/test
+
+lint: ## check style, types, migrations and requirements
+	@scripts/lint
+
+bench: ## run the benchmarks
+	@scripts/install test
+	@exec .venv/bin/python -m bench
+
+requirements: ## compile requirements/*.txt anew from pyproject.toml; OPTIONS=--upgrade takes newer versions
+	@scripts/install test
+	@.venv/bin/python scripts/requirements.py compile $(OPTIONS)
+
+clean: ## remove what was made, except var/ (the data) and .env
+	@rm -rf .venv staticfiles .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	@find . -name __pycache__ -prune -exec rm -rf {} +
+
+ifdef PYTHON
+export PYTHON
+endif
