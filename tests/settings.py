@@ -1,13 +1,15 @@
-"""The service's settings as the tests run them: development, a database file of their own, a model that a test names."""
+"""The service's settings as the tests run them: development, and a database file of their own."""
 
 import os
 
 os.environ["DEBUG"] = "true"
+# A developer's .env changes no test.
+os.environ["ENV_FILE"] = os.devnull
 
 from config.settings import *  # noqa: F403
-from config.settings import BASE_DIR, DATABASES
+from config.settings import ASSISTANT_DATA_DIR, DATABASES
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     # A file, so that the threads of a server under test see what the test wrote.
-    DATABASES["default"]["TEST"] = {"NAME": BASE_DIR / "var" / "test.sqlite3"}
+    DATABASES["default"]["TEST"] = {"NAME": ASSISTANT_DATA_DIR / "test.sqlite3"}

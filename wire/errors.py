@@ -1,17 +1,10 @@
 """One shape for every error that leaves the process: `{"error", "code", "details"?}`."""
 
-import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, JsonResponse
-from rest_framework import exceptions
-from rest_framework.response import Response
-from rest_framework.views import set_rollback
-
-logger = logging.getLogger(__name__)
+from django.http import HttpRequest, JsonResponse
 
 Details = Mapping[str, list[str]]
 
@@ -59,68 +52,8 @@ def envelope(status: int, message: str | None = None, details: Details | None = 
 
 
 def sentence(status: int) -> str:
-    """Return what is said where nothing better is known."""
-    return SENTENCES.get(status) or HTTPStatus(status).phrase + "."
-
-
-def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
-    """Render an exception of a DRF view (DRF's EXCEPTION_HANDLER setting)."""
-    match exc:
-        case WireError():
-            response = rendered(exc)
-        case Http404():
-            response = Response(envelope(404), status=404)
-        case PermissionDenied():
-            response = Response(envelope(403), status=403)
-        case exceptions.APIException():
-            response = rendered_drf(exc)
-        case _:
-            return None
-    set_rollback()
-    return response
-
-
-def rendered(exc: WireError) -> Response:
-    if exc.status >= 500:
-        logger.warning("error=%s status=%s", type(exc).__name__, exc.status, exc_info=exc)
-    headers = {"Retry-After": str(exc.retry_after)} if exc.retry_after else None
-    return Response(envelope(exc.status, exc.message, exc.details), status=exc.status, headers=headers)
-
-
-def rendered_drf(exc: exceptions.APIException) -> Response:
-    headers = {}
-    if authenticate := getattr(exc, "auth_header", None):
-        headers["WWW-Authenticate"] = authenticate
-    if wait := getattr(exc, "wait", None):
-        headers["Retry-After"] = str(int(-(-wait // 1)))
-    message, details = read_detail(exc)
-    return Response(envelope(exc.status_code, message, details), status=exc.status_code, headers=headers)
-
-
-def read_detail(exc: exceptions.APIException) -> tuple[str, Details | None]:
-    """Return DRF's nested detail as a sentence and what is wrong with which field."""
-    if not isinstance(exc, exceptions.ValidationError):
-        return str(exc.detail), None
-    details = dict(flattened(exc.detail))
-    field, messages = next(iter(details.items()))
-    first = messages[0].rstrip(".")
-    message = f"{first}." if field == "body" else f"{field}: {first}."
-    return message, details
-
-
-def flattened(detail: Any, path: str = "") -> list[tuple[str, list[str]]]:
-    """Flatten DRF's nested error detail to (dotted field, messages) pairs."""
-    if isinstance(detail, Mapping):
-        pairs = detail.items()
-    elif isinstance(detail, list) and any(isinstance(part, Mapping | list) for part in detail):
-        pairs = enumerate(detail)
-    else:
-        return [(path or "body", [str(part) for part in (detail if isinstance(detail, list) else [detail])])]
-    return [
-        flat
-        for name, part in pairs
-        for flat in flattened(part, path if name == "non_field_errors" else f"{path}.{name}".lstrip("."))
-    ]
+    """Return what is said where nothing better is known, also for a status that has no name."""
+    return SENTENCES.get(status) or (f"{HTTPStatus(status).phrase}." if status in HTTPStatus else f"Status {status}.")
 
 
 def json_error(status: int, message: str | None = None) -> JsonResponse:

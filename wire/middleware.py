@@ -1,1 +1,83 @@
-"""What every response carries, whoever answered it."""
+"""What every response carries, whoever answered it: a request id, and JSON errors under the API's paths."""
+
+import logging
+import re
+import secrets
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from inspect import iscoroutinefunction
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.utils.decorators import sync_and_async_middleware
+
+from wire.errors import json_error
+
+request_id: ContextVar[str] = ContextVar("request_id", default="-")
+ACCEPTABLE_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
+
+GetResponse = Callable[[HttpRequest], Any]
+Middleware = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
+
+
+class RequestIDFilter(logging.Filter):
+    """Put the request's id on each record that is logged for it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.request_id = request_id.get()
+        return True
+
+
+def around(
+    get_response: GetResponse,
+    before: Callable[[HttpRequest], None],
+    after: Callable[[HttpRequest, HttpResponseBase], HttpResponseBase],
+) -> Middleware:
+    """Build a middleware that runs in the event loop or in a thread, as its neighbours do."""
+    if iscoroutinefunction(get_response):
+
+        async def in_the_loop(request: HttpRequest) -> HttpResponseBase:
+            before(request)
+            return after(request, await get_response(request))
+
+        return in_the_loop
+
+    def in_a_thread(request: HttpRequest) -> HttpResponseBase:
+        before(request)
+        return after(request, get_response(request))
+
+    return in_a_thread
+
+
+@sync_and_async_middleware
+def request_id_middleware(get_response: GetResponse) -> Middleware:
+    """Give each request an id (the caller's own `X-Request-ID` where it is a plain one) and send it back."""
+
+    def before(request: HttpRequest) -> None:
+        given = request.headers.get("X-Request-ID", "")
+        request_id.set(given if ACCEPTABLE_ID.fullmatch(given) else secrets.token_hex(16))
+
+    def after(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        response.headers["X-Request-ID"] = request_id.get()
+        return response
+
+    return around(get_response, before, after)
+
+
+@sync_and_async_middleware
+def json_errors_middleware(get_response: GetResponse) -> Middleware:
+    """Answer in JSON where Django or a middleware answered an API path with a page (404, CSRF, a bad host, a crash)."""
+
+    def after(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        is_api = request.path.startswith(getattr(settings, "API_PREFIX", "/api/"))
+        if not is_api or response.status_code < 400 or response.get("Content-Type", "").startswith("application/json"):
+            return response
+        error = json_error(response.status_code)
+        for name in ("Allow", "Retry-After", "WWW-Authenticate"):
+            if name in response.headers:
+                error.headers[name] = response.headers[name]
+        return error
+
+    return around(get_response, lambda request: None, after)

@@ -1,0 +1,52 @@
+"""The numbered events of one stream: written once, read by any number of readers at their own pace."""
+
+import asyncio
+from collections.abc import Sequence
+
+
+class EventLog:
+    """Event n (from 1) is `payloads[n - 1]`; a reader is one integer, the number of the last event it has.
+
+    It belongs to one event loop. Nothing is dropped while it lives: whoever writes bounds what is written.
+    """
+
+    def __init__(self) -> None:
+        self.payloads: list[str] = []
+        self.closed = False
+        self._waiters: set[asyncio.Future[None]] = set()
+
+    def append(self, payload: str) -> None:
+        """Add an event, given as its JSON text, and wake whoever waits."""
+        self.payloads.append(payload)
+        self._wake()
+
+    def close(self, payload: str) -> None:
+        """Add the last event."""
+        self.closed = True
+        self.append(payload)
+
+    def after(self, cursor: int) -> Sequence[str]:
+        return self.payloads[cursor:]
+
+    def ended_before(self, cursor: int) -> bool:
+        """Tell whether a reader at `cursor` has everything that will ever be."""
+        return self.closed and cursor >= len(self.payloads)
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait for the next event; False when none came within `seconds`."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
+        try:
+            async with asyncio.timeout(seconds):
+                await waiter
+        except TimeoutError:
+            return False
+        finally:
+            self._waiters.discard(waiter)
+        return True
+
+    def _wake(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()

@@ -1,0 +1,45 @@
+"""`manage.py serve`: the project's own server."""
+
+from ipaddress import ip_address
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils.module_loading import import_string
+
+from wire.lifespan import StartupFailed
+from wire.server import CannotListen, Server
+
+
+class Command(BaseCommand):
+    help = "Serve ASGI_APPLICATION until Ctrl-C or SIGTERM."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--host", default=getattr(settings, "HOST", "127.0.0.1"), help="the address to listen on")
+        parser.add_argument("--port", default=getattr(settings, "PORT", 8000), type=int, help="0 takes a free one")
+
+    def handle(self, *args: Any, host: str, port: int, **options: Any) -> None:
+        if settings.DEBUG and not is_loopback(host):
+            raise CommandError(
+                f"HOST={host} would open a development server (DEBUG=true) to other machines. "
+                "Listen on 127.0.0.1, or turn DEBUG off and set SECRET_KEY and ALLOWED_HOSTS."
+            )
+        application = import_string(settings.ASGI_APPLICATION)
+        try:
+            Server(application, host=host, port=port, announce=self.announce).run()
+        except CannotListen as error:
+            raise CommandError(str(error)) from None
+        except StartupFailed as error:
+            raise CommandError(f"The application can't start: {error}") from None
+
+    def announce(self, url: str) -> None:
+        greeting: str = getattr(settings, "SERVE_GREETING", "Serving on {url}. Stop with Ctrl-C.")
+        self.stdout.write(greeting.replace("{url}", url))
+        self.stdout.flush()
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,59 @@
+"""Server-sent events: frames, their reader, and the response that carries them.
+
+The format is https://html.spec.whatwg.org/multipage/server-sent-events.html. A frame is ASCII (some clients split lines
+at U+2028) and is written in one piece, so that a client that parses each network chunk on its own works.
+"""
+
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+
+from django.http import StreamingHttpResponse
+
+from wire.eventlog import EventLog
+
+HEARTBEAT_SECONDS = 15.0
+HEARTBEAT = b": keep-alive\n\n"
+
+
+def frame(number: int, payload: str) -> bytes:
+    """Encode event `number`, whose payload is one line of ASCII JSON."""
+    return f"id: {number}\ndata: {payload}\n\n".encode("ascii")
+
+
+def read_cursor(text: str | None) -> int:
+    """Return the number of the last event that a client has (`Last-Event-ID`); 0 where it says nothing usable."""
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 10 else 0
+
+
+async def follow(log: EventLog, cursor: int = 0, heartbeat: float = HEARTBEAT_SECONDS) -> AsyncGenerator[bytes]:
+    """Yield the frames after `cursor`, live, until the log is closed; a comment line after each `heartbeat` seconds."""
+    while not log.ended_before(cursor):
+        for payload in log.after(cursor):
+            cursor += 1
+            yield frame(cursor, payload)
+        if not log.ended_before(cursor) and not log.after(cursor) and not await log.wait(heartbeat):
+            yield HEARTBEAT
+
+
+async def replay(payloads: Iterable[str], cursor: int = 0) -> AsyncGenerator[bytes]:
+    """Yield the frames after `cursor` of a stream that has ended."""
+    for number, payload in enumerate(payloads, start=1):
+        if number > cursor:
+            yield frame(number, payload)
+
+
+class EventStreamResponse(StreamingHttpResponse):
+    """A stream of frames that neither a proxy nor GZipMiddleware holds back."""
+
+    def __init__(self, frames: AsyncGenerator[bytes]) -> None:
+        super().__init__(frames, content_type="text/event-stream")
+        self.headers["Cache-Control"] = "no-cache, no-transform"
+        self.headers["X-Accel-Buffering"] = "no"
+        # GZipMiddleware leaves alone what has an encoding; what it packs, Chromium shows only at the end.
+        self.headers["Content-Encoding"] = "identity"
+
+    async def __aiter__(self) -> AsyncGenerator[bytes]:
+        """Close the frames when the reader leaves: Django closes its own wrapper and leaves them to the collector."""
+        async with aclosing(self._iterator) as parts:  # type: ignore[attr-defined]  # Django's own
+            async for part in parts:
+                yield part
