@@ -4,7 +4,7 @@ A model is named `provider:name`. `openai:` is any server with OpenAI's chat-com
 this machine; every other prefix goes to pydantic-ai, where it is installed.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal, Protocol
@@ -58,7 +58,7 @@ class Model(Protocol):
     context_tokens: int | None
     capacity: int | None
 
-    def stream(self, request: ModelRequest) -> AsyncIterator[Token | ToolCall | Completion]:
+    def stream(self, request: ModelRequest) -> AsyncGenerator[Token | ToolCall | Completion]:
         """Yield the answer as it comes, ended by exactly one Completion.
 
         Closing the iterator closes the call. Raises `ModelError` or `ContextTooLong` and nothing else.

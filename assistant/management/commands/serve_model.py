@@ -1,0 +1,49 @@
+"""The local model in a process of its own."""
+
+import signal
+import time
+from typing import Any, NoReturn
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from assistant.conf import get_settings
+from assistant.errors import ModelError
+from assistant.providers.local import checked
+from assistant.providers.shared_llama import SharedLlama
+
+LOOK_SECONDS = 1
+
+
+class Command(BaseCommand):
+    help = (
+        "Hold the local model for all processes of this machine until SIGINT or SIGTERM. Where another process holds it"
+        " already, say so, wait, and take over when that one ends."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("model", nargs="?", help="such as local:smollm2; the default is ASSISTANT_MODEL")
+
+    def handle(self, *, model: str | None, **options: Any) -> None:
+        name = model or get_settings().ASSISTANT_MODEL
+        if not name.startswith("local:"):
+            raise CommandError(f"{name} isn't a model of this machine: only local: models can be held.")
+        llama = SharedLlama(checked(name.removeprefix("local:")))
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            self.hold(llama, name)
+        except KeyboardInterrupt:
+            pass
+        except ModelError as error:
+            raise CommandError(error.message) from error
+        finally:
+            llama.close()
+
+    def hold(self, llama: SharedLlama, name: str) -> NoReturn:
+        """Hold the model, and start it anew should it die; never returns."""
+        announced = 0
+        while True:
+            holder = llama.look()
+            if holder and holder.pid != announced:
+                announced = holder.pid
+                self.stdout.write(f"Process {holder.pid} serves {name} at {holder.url}.")
+            time.sleep(LOOK_SECONDS)

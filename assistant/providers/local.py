@@ -1,0 +1,107 @@
+"""A model on this machine: llama.cpp, shared by all processes of the service, and reached as any OpenAI server."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from importlib.util import find_spec
+from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+
+from assistant.assets import SMOLLM2
+from assistant.conf import get_settings
+from assistant.errors import ModelUnreachable
+from assistant.events import Token, ToolCall
+from assistant.providers import Completion, ModelRequest
+from assistant.providers.claim import Address
+from assistant.providers.llama import CONTEXT_TOKENS, SLOTS
+from assistant.providers.openai import OpenAIModel
+from assistant.providers.shared_llama import SharedLlama
+
+STARTER = "smollm2"
+# Its own queue is without end, and at a second or two an answer nobody waits for a tenth.
+WAITING = 8
+
+
+class LocalModel:
+    """`smollm2`, or the path of a .gguf file. Raises `ImproperlyConfigured` for a name that can't be used."""
+
+    context_tokens: int | None = CONTEXT_TOKENS
+    capacity: int | None = SLOTS + WAITING
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.calls_tools = name != STARTER
+        self._llama = SharedLlama(checked(name))
+        self._model: OpenAIModel | None = None
+
+    async def start(self) -> None:
+        """Load the weights, unless another process of this machine has. Raises `ModelError`."""
+        await self._connected()
+
+    async def aclose(self) -> None:
+        """Close the connections, and end the server if this process started it."""
+        if model := self._model:
+            self._model = None
+            await model.aclose()
+        await self._llama.aclose()
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[Token | ToolCall | Completion]:
+        model = await self._connected()
+        try:
+            async with aclosing(model.stream(request)) as events:
+                async for event in events:
+                    yield event
+            return
+        except ModelUnreachable:
+            # Its owner has ended: another process has the model now, or it is on this one to start it.
+            await self._disconnect(model)
+        async with aclosing((await self._connected()).stream(request)) as events:
+            async for event in events:
+                yield event
+
+    async def _connected(self) -> OpenAIModel:
+        if self._model is None:
+            address = await self._llama.afind()
+            # Those who asked meanwhile found the same; the first one's pool is for all.
+            self._model = self._model or client(self.name, address)
+        return self._model
+
+    async def _disconnect(self, model: OpenAIModel) -> None:
+        if self._model is model:
+            self._model = None
+        await model.aclose()
+
+
+def client(name: str, address: Address) -> OpenAIModel:
+    settings = get_settings()
+    return OpenAIModel(
+        name,
+        base_url=f"{address.url}/v1",
+        api_key=address.key,
+        connect_timeout=settings.MODEL_CONNECT_TIMEOUT,
+        first_token_timeout=settings.MODEL_FIRST_TOKEN_TIMEOUT,
+        idle_timeout=settings.MODEL_IDLE_TIMEOUT,
+    )
+
+
+def checked(name: str) -> Path:
+    """Return where the weights are, or would be."""
+    if find_spec("xllamacpp") is None:
+        raise ImproperlyConfigured(
+            f"The model local:{name} needs llama.cpp: pip install 'django-assistant-backend[local]'."
+        )
+    return SMOLLM2.path if name == STARTER else checked_file(name)
+
+
+def checked_file(name: str) -> Path:
+    path = Path(name).expanduser()
+    if path.suffix != ".gguf":
+        raise ImproperlyConfigured(f"The model local:{name} is neither {STARTER} nor the path of a .gguf file.")
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise ImproperlyConfigured(f"The file of the model local:{name} can't be read: {error.strerror}.") from None
+    if magic != b"GGUF":
+        raise ImproperlyConfigured(f"The file of the model local:{name} isn't in GGUF format.")
+    return path.absolute()
