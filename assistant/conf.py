@@ -1,16 +1,12 @@
 """The app's settings: environment variables of the service, Django settings of the same name in a host project."""
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
-from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-Count = Annotated[int, Field(ge=1, strict=True)]
-Seconds = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
+from wire.conf import Count, Seconds, read
 
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(strict=True))
@@ -35,22 +31,9 @@ class Settings:
     MODEL_IDLE_TIMEOUT: Seconds = 30
 
 
-NAMES = tuple(f.name for f in fields(Settings))
-
-
 def get_settings() -> Settings:
     """Return the settings as they are now, so that `override_settings` just works.
 
     Raises `ImproperlyConfigured` with a sentence naming the value that can't be used.
     """
-    return build(tuple((name, getattr(settings, name)) for name in NAMES if hasattr(settings, name)))
-
-
-def build(values: tuple[tuple[str, object], ...]) -> Settings:
-    try:
-        return Settings(**dict(values))  # type: ignore[arg-type]  # pydantic checks the types
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ImproperlyConfigured(
-            f"{first['loc'][0]} can't be {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}."
-        ) from None
+    return read(Settings)

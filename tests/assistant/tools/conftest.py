@@ -1,0 +1,9 @@
+import pytest
+
+from assistant import toolbox
+
+
+@pytest.fixture(autouse=True)
+def _own_registry(monkeypatch):
+    """What a test registers is gone after it."""
+    monkeypatch.setattr(toolbox, "REGISTRY", dict(toolbox.REGISTRY))
