@@ -1,6 +1,7 @@
 """What happens while an agent answers, as plain values; every transport (SSE, rows, WebSocket) is made from these."""
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 FinishReason = Literal["stop", "length", "cancelled"]
@@ -55,11 +56,13 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The answer ended badly. `code` is the HTTP status it would have had; `retryable`: the same call may work later."""
+    """The answer ended badly. `code` is the HTTP status it would have had; `retryable`: it may work later, at the
+    earliest after `retry_after` seconds where those are known."""
 
     message: str
     code: int
     retryable: bool = False
+    retry_after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +76,23 @@ class Finished:
 
 
 Event = Start | Token | ToolCall | ToolResult | Failed | Finished
+
+NAMES: dict[type, str] = {
+    Start: "start",
+    Token: "token",
+    ToolCall: "tool_call",
+    ToolResult: "tool_result",
+    Failed: "error",
+    Finished: "end",
+}
+
+
+def payload(event: Event) -> dict[str, Any]:
+    """Return the event as the contract's JSON object."""
+    fields = {name: value for name, value in asdict(event).items() if value is not None}
+    return {"type": NAMES[type(event)], **fields}
+
+
+def encode(event: Event) -> str:
+    """Return the event as one line of ASCII JSON."""
+    return json.dumps(payload(event))

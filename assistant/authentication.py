@@ -1,0 +1,47 @@
+"""API keys as DRF's authentication."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.utils import timezone
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+
+from assistant.models import APIKey, digest
+
+# The moment of last use is written at most this often: a write for each call would serialise them all.
+LAST_USE_PRECISION = timedelta(minutes=1)
+
+
+class APIKeyAuthentication(BaseAuthentication):
+    """`Authorization: Bearer sk_...` stands for the key's user (RFC 6750)."""
+
+    def authenticate(self, request: Request) -> tuple[Any, APIKey] | None:
+        scheme, _, secret = get_authorization_header(request).decode("latin-1").partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        key = APIKey.objects.usable().select_related("user").filter(digest=digest(secret.strip())).first()
+        if key is None:
+            raise AuthenticationFailed("This API key isn't valid.")
+        self.note_use(key)
+        return key.user, key
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Bearer"
+
+    def note_use(self, key: APIKey) -> None:
+        now = timezone.now()
+        if key.last_used_at is None or now - key.last_used_at > LAST_USE_PRECISION:
+            APIKey.objects.filter(pk=key.pk).update(last_used_at=now)
+
+
+class APIKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # registers itself
+    """How the key appears in the OpenAPI description."""
+
+    target_class = APIKeyAuthentication
+    name = "apiKey"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {"type": "http", "scheme": "bearer", "description": "An API key, made in the admin."}

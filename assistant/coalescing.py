@@ -1,0 +1,44 @@
+"""Few, small token events out of a model's many deltas."""
+
+import asyncio
+from collections.abc import Callable
+
+from assistant.events import Token
+
+# A token leaves at once unless one left less than this many seconds ago.
+GAP_SECONDS = 0.025
+
+
+class Coalescer:
+    """Joins text that arrives within 25 ms and splits what is longer than `chunk_size` code points.
+
+    The text is the same for every chunk size: pieces are only joined and split, in order.
+    """
+
+    def __init__(self, *, chunk_size: int, emit: Callable[[Token], None]) -> None:
+        self._chunk_size = chunk_size
+        self._emit = emit
+        self._loop = asyncio.get_running_loop()
+        self._pending: list[str] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._last = float("-inf")
+
+    def add(self, text: str) -> None:
+        self._pending.append(text)
+        if self._timer is None:
+            wait = self._last + GAP_SECONDS - self._loop.time()
+            if wait <= 0:
+                self.flush()
+            else:
+                self._timer = self._loop.call_later(wait, self.flush)
+
+    def flush(self) -> None:
+        """Let everything leave now, before any other event does."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if text := "".join(self._pending):
+            self._pending.clear()
+            self._last = self._loop.time()
+            for begin in range(0, len(text), self._chunk_size):
+                self._emit(Token(text[begin : begin + self._chunk_size]))

@@ -1,0 +1,266 @@
+"""The Run: what owns one answer, from its first event to its last. HTTP only reads along."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Iterator
+from concurrent.futures import Future
+from contextlib import aclosing, contextmanager
+from contextvars import Context
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from assistant import events
+from assistant.coalescing import Coalescer
+from assistant.errors import AssistantError, Busy, ModelTimeout
+from assistant.events import Event, Failed, Finished, FinishReason, Start, Token, ToolCall, ToolResult, Usage
+from assistant.models import Message
+from assistant.providers import Completion
+from assistant.threads import in_thread
+from wire.errors import SENTENCES
+from wire.eventlog import EventLog
+from wire.json import UNSTORABLE
+
+logger = logging.getLogger(__name__)
+
+# More than any model writes in STREAM_TIMEOUT; it bounds what a run away one can make this process hold.
+MAX_CHARS = 1_000_000
+
+Steps = AsyncGenerator[Token | ToolCall | ToolResult | Completion]
+# A response's reader comes only once the middleware is through with it; a client that has gone by then never has one.
+FIRST_READER_SECONDS = 10
+
+SHUTDOWN = Failed("The service stopped while it was answering.", 503, retryable=True)
+
+
+@dataclass(slots=True)
+class Limits:
+    """Bounds of one answer: seconds in all, seconds that it goes on unread (None: to its end), characters a token."""
+
+    timeout: float
+    grace: float | None
+    chunk_size: int
+
+
+@dataclass(slots=True)
+class Transcript:
+    """What has happened so far, in the short form that is stored."""
+
+    parts: list[str] = field(default_factory=list)
+    events: list[Any] = field(default_factory=list)
+    usage: Usage = field(default_factory=Usage)
+    finish_reason: FinishReason = "stop"
+    time_to_first_token: float | None = None
+    chars: int = 0
+
+    @property
+    def text(self) -> str:
+        return "".join(self.parts)
+
+    def note(self, event: Event) -> None:
+        match event:
+            case Token(content):
+                self.parts.append(content)
+                self.events.append(len(content))
+            case ToolCall() | ToolResult():
+                self.events.append(events.payload(event))
+
+
+class Run:
+    """One answer under way: the model's calls, the time limit, the numbered log, the stored row, the last event.
+
+    `steps` is what the agent does; it ends with a Completion. `began` is the monotonic moment of the request. A Run
+    lives on the event loop that begins it; `stop` and `wait` may be called from any.
+    """
+
+    def __init__(self, *, message: Message, steps: Steps, limits: Limits, began: float) -> None:
+        self.message = message
+        self.log = EventLog()
+        self.transcript = Transcript()
+        self._steps = steps
+        self._limits = limits
+        self._began = began
+        self._readers = 0
+        self._asked_to: Literal["stop", "interrupt"] | None = None
+        self._grace: asyncio.TimerHandle | None = None
+        self._done: Future[None] = Future()
+        self.has_begun = False
+
+    def begin(self) -> None:
+        """Send the first event and start to work. The grace period runs until the first reader comes."""
+        self.has_begun = True
+        self._loop = asyncio.get_running_loop()
+        self._coalescer = Coalescer(chunk_size=self._limits.chunk_size, emit=self._emit)
+        self._emit(Start(self.message.id, self.message.conversation_id, self.message.agent_id))
+        # A context of its own: the request's holds a thread that ends with the request.
+        self._work = self._loop.create_task(self._follow_steps(), context=Context())
+        self._owner = self._loop.create_task(self._own(), context=Context())
+        self._start_grace(FIRST_READER_SECONDS)
+
+    # For whoever reads along.
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Count as a reader; when the last one leaves, the grace period starts."""
+        if asyncio.get_running_loop() is not self._loop:  # a WSGI server's other thread: its own reader ends the run
+            yield
+            return
+        self._readers += 1
+        self._cancel_grace()
+        try:
+            yield
+        finally:
+            self._readers -= 1
+            self._start_grace()
+
+    async def wait(self) -> Message:
+        """Return the message once it is stored."""
+        await asyncio.shield(asyncio.wrap_future(self._done))
+        return self.message
+
+    def stop(self) -> None:
+        """End the answer with what was said so far. A second call changes nothing."""
+        self._end("stop")
+
+    def interrupt(self) -> None:
+        """End the answer because the process ends."""
+        self._end("interrupt")
+
+    # The answer's life.
+
+    def _end(self, how: Literal["stop", "interrupt"]) -> None:
+        def cancel() -> None:
+            if self._asked_to is None and not self._work.done():
+                self._asked_to = how
+                self._work.cancel()
+
+        self._loop.call_soon_threadsafe(cancel)
+
+    async def _follow_steps(self) -> None:
+        try:
+            async with asyncio.timeout(self._limits.timeout), aclosing(self._steps) as steps:
+                async for step in steps:
+                    self._take(step)
+                    if self.transcript.chars > MAX_CHARS:
+                        self.transcript.finish_reason = "length"
+                        return
+        except TimeoutError as error:
+            raise ModelTimeout(f"The answer took longer than {self._limits.timeout:g} s.") from error
+
+    def _take(self, step: Token | ToolCall | ToolResult | Completion) -> None:
+        match step:
+            case Token(content):
+                self.transcript.chars += len(content)
+                if self.transcript.time_to_first_token is None:
+                    self.transcript.time_to_first_token = self._now()
+                self._coalescer.add(UNSTORABLE.sub("\ufffd", content))
+            case Completion(reason, usage):
+                self.transcript.finish_reason = "length" if reason == "length" else "stop"
+                self.transcript.usage = usage
+            case _:
+                self._coalescer.flush()
+                self._emit(step)
+
+    def _emit(self, event: Event) -> None:
+        self.transcript.note(event)
+        self.log.append(events.encode(event))
+
+    async def _own(self) -> None:
+        try:
+            await asyncio.wait({self._work})
+            self._coalescer.flush()
+            ending = await self._store(self._how_it_ended())
+        finally:
+            registry.remove(self)
+            self._cancel_grace()
+            self._done.set_result(None)
+        self.log.close(events.encode(ending))
+
+    def _how_it_ended(self) -> Finished | Failed:
+        if self._work.cancelled():
+            return self._finished("cancelled") if self._asked_to == "stop" else SHUTDOWN
+        match self._work.exception():
+            case None:
+                return self._finished(self.transcript.finish_reason)
+            case AssistantError() as error:
+                logger.warning("message=%s error=%s", self.message.id, type(error).__name__, exc_info=error)
+                return Failed(error.message, error.status, error.retryable, error.retry_after)
+            case error:
+                logger.error("message=%s error=%s", self.message.id, type(error).__name__, exc_info=error)
+                return Failed(SENTENCES[500], 500)
+
+    def _finished(self, reason: FinishReason) -> Finished:
+        return Finished(self.message.id, reason, self.transcript.usage, self._now())
+
+    def _now(self) -> float:
+        return round(time.monotonic() - self._began, 6)
+
+    async def _store(self, ending: Finished | Failed) -> Finished | Failed:
+        self.message.end(
+            ending,
+            status=status_of(ending),
+            text=self.transcript.text,
+            events=self.transcript.events,
+            usage=self.transcript.usage,
+            time_to_first_token=self.transcript.time_to_first_token,
+            processing_time=ending.processing_time if isinstance(ending, Finished) else self._now(),
+        )
+        try:
+            await in_thread(self.message.store_ending)
+        except Exception:  # a stream must not hang because the database is gone
+            logger.exception("message=%s state=not_stored", self.message.id)
+            return Failed("The answer could not be stored.", 503, retryable=True)
+        logger.info("message=%s state=%s", self.message.id, self.message.status)
+        return ending
+
+    # The grace period.
+
+    def _start_grace(self, at_least: float = 0) -> None:
+        if self._readers == 0 and self._limits.grace is not None and not self._done.done():
+            self._grace = self._loop.call_later(max(self._limits.grace, at_least), self.stop)
+
+    def _cancel_grace(self) -> None:
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
+
+
+def status_of(ending: Finished | Failed) -> Message.Status:
+    if isinstance(ending, Failed):
+        return Message.Status.INTERRUPTED if ending is SHUTDOWN else Message.Status.FAILED
+    return Message.Status.CANCELLED if ending.finish_reason == "cancelled" else Message.Status.COMPLETED
+
+
+class Registry:
+    """The runs of this process."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, Run] = {}
+
+    def get(self, message_id: str) -> Run | None:
+        return self._runs.get(message_id)
+
+    def running(self) -> list[Run]:
+        return list(self._runs.values())
+
+    def begin(self, run: Run) -> None:
+        self._runs[run.message.id] = run
+        run.begin()
+
+    def remove(self, run: Run) -> None:
+        self._runs.pop(run.message.id, None)
+
+    def admit(self, *, model: str, capacity: int | None) -> None:
+        """Raise `Busy` where the model has as many answers open in this process as it takes."""
+        if capacity is not None and sum(run.message.model == model for run in self.running()) >= capacity:
+            raise Busy
+
+    async def interrupt_all(self) -> None:
+        """End every answer, with what was said stored and a last event sent."""
+        runs = self.running()
+        for run in runs:
+            run.interrupt()
+        await asyncio.gather(*(run.wait() for run in runs))
+
+
+registry = Registry()

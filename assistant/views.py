@@ -1,0 +1,327 @@
+"""The HTTP API: parse, one call, respond."""
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any, cast
+
+from asgiref.sync import async_to_sync
+from django.core.handlers.asgi import ASGIRequest
+from django.db import connection, transaction
+from django.utils.decorators import method_decorator
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.exceptions import PermissionDenied, ValidationError
+from rest_framework.generics import ListAPIView
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from assistant import toolbox, turns
+from assistant.conf import get_settings
+from assistant.errors import AssistantError, Conflict, NotFound
+from assistant.models import Agent, Conversation, Message
+from assistant.runs import Run, registry
+from assistant.serializers import (
+    AgentListSerializer,
+    AgentSerializer,
+    AnswerSerializer,
+    ChatSerializer,
+    ConversationDetailSerializer,
+    ConversationSerializer,
+    ExecuteSerializer,
+    ExecutionSerializer,
+    MessageSerializer,
+    ToolListSerializer,
+    ToolSerializer,
+    represent_live,
+)
+from wire.openapi import event_stream, fails
+from wire.requests import flag, idempotency_key
+from wire.rest import Pages
+from wire.sse import EventStreamResponse, follow, read_cursor, replay
+from wire.views import JSONView
+
+ON_DISCONNECT = ("grace", "cancel", "continue")
+
+
+EVENT_STREAM = event_stream("Events, each an `id:` line and a `data:` line with a JSON object.")
+
+
+@method_decorator(transaction.non_atomic_requests, name="dispatch")
+class ChatView(JSONView):
+    """Ask an agent."""
+
+    @extend_schema(
+        operation_id="chat",
+        request=ChatSerializer,
+        parameters=[
+            OpenApiParameter("stream", bool, description="Answer as server-sent events."),
+            OpenApiParameter("on_disconnect", str, enum=ON_DISCONNECT, description="What to do when the client goes."),
+            OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER, description="Same key, same answer."),
+        ],
+        responses={
+            (200, "application/json"): AnswerSerializer,
+            (200, "text/event-stream"): EVENT_STREAM,
+            **fails(400, 401, 403, 404, 409, 413, 415, 422, 429, 502, 503, 504),
+        },
+    )
+    def post(self, request: Request) -> Response | EventStreamResponse:
+        began = time.monotonic()
+        body = valid(ChatSerializer, request)
+        streamed = wants_stream(request, body)
+        if streamed:
+            refuse_without_streams(request)
+        ask = turns.Ask(
+            caller=request.user,
+            text=body["message"],
+            began=began,
+            agent_id=body.get("agent_id"),
+            conversation_id=body.get("conversation_id"),
+            idempotency_key=idempotency_key(request),
+            on_disconnect=cast(turns.OnDisconnect, choice(request, "on_disconnect", ON_DISCONNECT)),
+        )
+        turn = turns.begin(ask)
+        give_connection_back()
+        if streamed:
+            return stream(turn, 0)
+        return Response(AnswerSerializer(succeeded(async_to_sync(complete)(turn))).data)
+
+
+class MessageView(JSONView):
+    @extend_schema(operation_id="message", responses={200: MessageSerializer, **fails(401, 404)})
+    def get(self, request: Request, message_id: str) -> Response:
+        """One answer: its status, its text so far, usage, timing."""
+        turn = turns.joined(visible_message(request, message_id))
+        return Response(represent_live(turn) if isinstance(turn, Run) else MessageSerializer(turn).data)
+
+
+@method_decorator(transaction.non_atomic_requests, name="dispatch")
+class MessageStreamView(JSONView):
+    @extend_schema(
+        operation_id="message_stream",
+        parameters=[
+            OpenApiParameter("Last-Event-ID", int, OpenApiParameter.HEADER, description="The last event you have."),
+            OpenApiParameter("after", int, description="The same, in the query; it wins."),
+        ],
+        responses={(200, "text/event-stream"): EVENT_STREAM, **fails(401, 403, 404, 409)},
+    )
+    def get(self, request: Request, message_id: str) -> EventStreamResponse:
+        """The events after the last one that the client has, live or finished."""
+        refuse_without_streams(request)
+        turn = turns.joined(visible_message(request, message_id))
+        give_connection_back()
+        return stream(turn, read_cursor(request.query_params.get("after") or request.headers.get("Last-Event-ID")))
+
+
+class MessageStopView(JSONView):
+    @extend_schema(
+        operation_id="message_stop", request=None, responses={200: MessageSerializer, **fails(401, 404, 409)}
+    )
+    def post(self, request: Request, message_id: str) -> Response:
+        """End an answer with what was said so far; of one that has ended nothing changes."""
+        turn = turns.joined(visible_message(request, message_id))
+        if isinstance(turn, Run):
+            turn = async_to_sync(stopped)(turn)
+        if turn.status == Message.Status.RUNNING:
+            raise Conflict("The answer is being written by another process.")
+        return Response(MessageSerializer(turn).data)
+
+
+class AgentsView(JSONView):
+    @extend_schema(operation_id="agents", responses={200: AgentListSerializer, **fails(401)})
+    def get(self, request: Request) -> Response:
+        """The agents that the caller may use."""
+        agents = Agent.objects.for_caller(request.user)
+        return Response({"agents": AgentSerializer(agents, many=True).data})
+
+
+class NewestFirst(Pages):
+    ordering = ("-updated_at", "-id")
+
+
+@extend_schema(operation_id="conversations", responses={200: ConversationSerializer, **fails(400, 401)})
+class ConversationsView(JSONView, ListAPIView[Conversation]):
+    """The caller's conversations, the newest first, paged."""
+
+    queryset = Conversation.objects.none()
+    serializer_class = ConversationSerializer
+    pagination_class = NewestFirst
+
+    def get_queryset(self) -> Any:
+        return Conversation.objects.listed_for(self.request.user)
+
+
+class ConversationView(JSONView):
+    @extend_schema(operation_id="conversation", responses={200: ConversationDetailSerializer, **fails(401, 404)})
+    def get(self, request: Request, conversation_id: str) -> Response:
+        """One conversation with its messages."""
+        return Response(ConversationDetailSerializer(visible_conversation(request, conversation_id)).data)
+
+    @extend_schema(operation_id="conversation_delete", responses={204: None, **fails(401, 404)})
+    def delete(self, request: Request, conversation_id: str) -> Response:
+        """Delete a conversation with its messages; an answer that is being written ends."""
+        conversation = visible_conversation(request, conversation_id)
+        for message in conversation.messages.filter(status=Message.Status.RUNNING):
+            if run := registry.get(message.id):
+                async_to_sync(stopped)(run)
+        conversation.delete()
+        return Response(status=204)
+
+
+class ToolsView(JSONView):
+    @extend_schema(operation_id="tools", responses={200: ToolListSerializer, **fails(401)})
+    def get(self, request: Request) -> Response:
+        """The tools that the caller may use."""
+        return Response({"tools": [described(tool) for tool in toolbox.for_caller(request.user)]})
+
+
+class ToolView(JSONView):
+    @extend_schema(operation_id="tool", responses={200: ToolSerializer, **fails(401, 404)})
+    def get(self, request: Request, name: str) -> Response:
+        return Response(described(usable_tool(request, name)))
+
+
+@method_decorator(transaction.non_atomic_requests, name="dispatch")
+class ExecuteView(JSONView):
+    @extend_schema(
+        operation_id="tool_execute",
+        request=ExecuteSerializer,
+        responses={200: ExecutionSerializer, **fails(400, 401, 404, 413, 415, 502, 504)},
+    )
+    def post(self, request: Request, name: str) -> Response:
+        """Run a tool."""
+        began = time.monotonic()
+        tool = usable_tool(request, name)
+        parameters = valid(ExecuteSerializer, request)["parameters"]
+        give_connection_back()
+        output = async_to_sync(tool.run)(parameters)
+        return Response(
+            {
+                "tool": tool.name,
+                "result": output.text,
+                "data": output.data,
+                "processing_time": round(time.monotonic() - began, 6),
+            }
+        )
+
+
+# What a request says.
+
+
+def valid(serializer: Any, request: Request) -> dict[str, Any]:
+    """Return the body as the serializer has it.
+
+    Raises DRF's `ValidationError`, also for a field that isn't known: a misspelt one would be passed over in silence.
+    """
+    if not isinstance(request.data, dict):
+        raise ValidationError({"body": ["This has to be a JSON object."]})
+    checked = serializer(data=request.data)
+    unknown = {name: ["This field isn't known."] for name in request.data if name not in checked.fields}
+    if not checked.is_valid() or unknown:
+        raise ValidationError({**checked.errors, **unknown})
+    return cast(dict[str, Any], checked.validated_data)
+
+
+def wants_stream(request: Request, body: dict[str, Any]) -> bool:
+    asked = flag(request, "stream")
+    return bool(body.get("stream")) if asked is None else asked
+
+
+def choice(request: Request, name: str, choices: tuple[str, ...]) -> str:
+    value = request.query_params.get(name, choices[0])
+    if value not in choices:
+        raise ValidationError({name: [f"This has to be one of {', '.join(choices)}."]})
+    return value
+
+
+def refuse_without_streams(request: Request) -> None:
+    if not get_settings().STREAM_ENABLED:
+        raise PermissionDenied("Streaming is switched off here (STREAM_ENABLED=false). Chat without it works.")
+    if not isinstance(request._request, ASGIRequest):
+        raise PermissionDenied("This server can't stream: it runs WSGI. Chat without streaming works.")
+
+
+# What the caller may see.
+
+
+def visible_message(request: Request, message_id: str) -> Message:
+    mine = Message.objects.for_caller(request.user).filter(pk=message_id)
+    message = mine.first()
+    if message and message.status == Message.Status.RUNNING and mine.abandoned().interrupt():
+        message = mine.first()
+    if message is None:
+        raise NotFound("There is no such message.")
+    return message
+
+
+def visible_conversation(request: Request, conversation_id: str) -> Conversation:
+    mine = Conversation.objects.for_caller(request.user).prefetch_related("messages")
+    if conversation := mine.filter(pk=conversation_id).first():
+        return conversation
+    raise NotFound("There is no such conversation.")
+
+
+def usable_tool(request: Request, name: str) -> toolbox.Tool:
+    for tool in toolbox.for_caller(request.user):
+        if tool.name == name:
+            return tool
+    raise NotFound("There is no such tool.")
+
+
+def described(tool: toolbox.Tool) -> dict[str, Any]:
+    return {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+
+
+# From a turn to a response.
+
+
+def give_connection_back() -> None:
+    """Close this thread's database connection: what follows takes long and needs none."""
+    if not connection.in_atomic_block:
+        connection.close()
+
+
+def stream(turn: Run | Message, cursor: int) -> EventStreamResponse:
+    """Return the turn's events after `cursor`."""
+    if isinstance(turn, Run):
+        async_to_sync(begun)(turn)
+        return EventStreamResponse(read_along(turn, cursor))
+    if turn.status == Message.Status.RUNNING:
+        raise Conflict("The answer is being written by another process, which alone can stream it.")
+    return EventStreamResponse(replay(turn.payloads(), cursor))
+
+
+async def begun(run: Run) -> None:
+    if not run.has_begun:
+        registry.begin(run)
+
+
+async def read_along(run: Run, cursor: int) -> AsyncGenerator[bytes]:
+    with run.reading():
+        async with aclosing(follow(run.log, cursor)) as frames:
+            async for frame in frames:
+                yield frame
+
+
+async def complete(turn: Run | Message) -> Message:
+    """Return the message once its answer has ended."""
+    if isinstance(turn, Message):
+        return turn
+    await begun(turn)
+    with turn.reading():
+        return await turn.wait()
+
+
+async def stopped(run: Run) -> Message:
+    run.stop()
+    return await run.wait()
+
+
+def succeeded(message: Message) -> Message:
+    """Return an answer that ended well; raise what went wrong with another."""
+    if message.status == Message.Status.RUNNING:
+        raise Conflict("The answer is still being written by another process.")
+    if message.error:
+        failure = AssistantError(message.error["message"], retry_after=message.error.get("retry_after"))
+        failure.status = message.error["code"]
+        raise failure
+    return message
