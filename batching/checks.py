@@ -1,0 +1,86 @@
+"""System checks: what a project should know before it serves batches."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.apps import apps
+from django.core import checks
+from django.core.checks import CheckMessage, Error, register
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections, router
+
+from batching.conf import get_settings
+
+
+@register("batching")
+def check_settings(**kwargs: Any) -> list[CheckMessage]:
+    try:
+        get_settings()
+    except ImproperlyConfigured as error:
+        return [Error(str(error), id="batching.E001")]
+    return []
+
+
+@register("batching")
+def check_apps(**kwargs: Any) -> list[CheckMessage]:
+    if apps.is_installed("rest_framework"):
+        return []
+    return [Error("batching needs rest_framework.", hint="Add it to INSTALLED_APPS.", id="batching.E002")]
+
+
+@register("batching")
+def check_database(**kwargs: Any) -> list[CheckMessage]:
+    """Check what the items of a batch, side by side in threads, ask of the database."""
+    from batching.models import Batch
+
+    database = connections[router.db_for_write(Batch)].settings_dict
+    try:
+        concurrency = get_settings().BATCH_CONCURRENCY
+    except ImproperlyConfigured:
+        return []
+    sqlite = "sqlite3" in database["ENGINE"] or "spatialite" in database["ENGINE"]
+    return list(sqlite_trouble(database) if sqlite else connection_trouble(database, concurrency))
+
+
+def sqlite_trouble(database: dict[str, Any]) -> Iterator[CheckMessage]:
+    name = str(database["NAME"])
+    if ":memory:" in name or "mode=memory" in name:
+        yield checks.Warning(
+            "The database is in memory, where the threads in which items run can't see it.",
+            hint="Use a file.",
+            id="batching.W001",
+        )
+    if database.get("OPTIONS", {}).get("transaction_mode") is None:
+        yield checks.Warning(
+            "On SQLite, items that write side by side fail with 'database is locked'.",
+            hint='Set OPTIONS to {"transaction_mode": "IMMEDIATE", "timeout": 20}.',
+            id="batching.W002",
+        )
+    if database["ATOMIC_REQUESTS"]:
+        yield checks.Warning(
+            "With ATOMIC_REQUESTS on SQLite, a transaction for each item makes the items wait for each other.",
+            hint="Use another database, or no ATOMIC_REQUESTS.",
+            id="batching.W003",
+        )
+
+
+def connection_trouble(database: dict[str, Any], concurrency: int) -> Iterator[CheckMessage]:
+    pool = database.get("OPTIONS", {}).get("pool")
+    if pool and (size := pool_size(pool)) <= concurrency:
+        yield checks.Warning(
+            f"Items that run side by side need up to {concurrency + 1} connections; the pool has {size}.",
+            hint='Raise max_size in OPTIONS["pool"], or lower BATCH_CONCURRENCY.',
+            id="batching.W004",
+        )
+    if database["CONN_MAX_AGE"] != 0:
+        yield checks.Warning(
+            f"With CONN_MAX_AGE, each of the {concurrency} threads for items keeps a connection of its own open.",
+            hint='Use OPTIONS["pool"] instead, or count them in.',
+            id="batching.W005",
+        )
+
+
+def pool_size(pool: Any) -> int:
+    """Return how many connections psycopg's pool may have; with nothing set, that is four."""
+    options = pool if isinstance(pool, dict) else {}
+    return int(options.get("max_size") or options.get("min_size", 4))

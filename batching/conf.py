@@ -1,0 +1,37 @@
+"""The app's settings: environment variables of the service, Django settings of the same name in a host project."""
+
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from wire.conf import Count, Seconds, read
+
+Prefixes = Annotated[tuple[Annotated[str, Field(pattern=r"^/")], ...], Field(strict=False, min_length=1)]
+
+
+@dataclass(frozen=True, slots=True, config=ConfigDict(strict=True))
+class Settings:
+    """The settings with their defaults; durations in seconds."""
+
+    BATCH_ENABLED: bool = True
+    BATCH_MAX_SIZE: Count = 10
+    """Items in a batch."""
+    BATCH_TIMEOUT: Seconds = 30
+    BATCH_CONCURRENCY: Count = 10
+    """Items that run side by side in this process, over all batches."""
+    BATCH_MAX_BYTES: Count = 1024 * 1024
+    """The body of a batch."""
+    BATCH_ALLOWED_PATHS: Prefixes = ("/api/",)
+    """How the paths of items may begin."""
+    BATCH_RETENTION_DAYS: Count = 30
+    BATCH_STORED_BODY_BYTES: Count = 65_536
+    """How much of an item's body, asked or answered, is kept in the database."""
+
+
+def get_settings() -> Settings:
+    """Return the settings as they are now, so that `override_settings` just works.
+
+    Raises `ImproperlyConfigured` with a sentence naming the value that can't be used.
+    """
+    return read(Settings)

@@ -1,0 +1,69 @@
+"""An item as Django's own handler answers it, in a thread and a context that nothing else shares."""
+
+import logging
+from asyncio import CancelledError
+from collections.abc import Callable
+from contextvars import Context, ContextVar
+from functools import lru_cache
+
+from django.conf import settings
+from django.core.handlers.base import BaseHandler
+from django.core.signals import request_finished, request_started
+from django.http.response import HttpResponseBase
+from django.urls import set_script_prefix
+
+from batching import answers
+from batching.items import Answer
+from batching.origin import Origin, Sent
+
+logger = logging.getLogger(__name__)
+
+inside_item: ContextVar[bool] = ContextVar("batching_inside_item", default=False)
+
+# Reads a response while its connection to the view is still open: `answers.read`, or a stream's relay.
+Reader = Callable[[HttpResponseBase], Answer]
+
+
+class ItemHandler(BaseHandler):
+    """Django's handler, without a server around it."""
+
+
+@lru_cache(maxsize=1)
+def handler(middleware: tuple[str, ...]) -> ItemHandler:
+    """Return the process's handler for items; built again only where a test changes the middleware."""
+    built = ItemHandler()
+    built.load_middleware()
+    return built
+
+
+def answered(sent: Sent, origin: Origin, read: Reader) -> Answer:
+    """Return how Django answers an item; whatever its view does ends here. Runs in a thread of its own."""
+    try:
+        return Context().run(carried_out, sent, origin, read)
+    except CancelledError:
+        return answers.CRASHED
+    except BaseException:  # SystemExit too: a view is foreign code, and its exit is not the process's
+        logger.exception("path=%s state=crashed", sent.target.path_info)
+        return answers.CRASHED
+
+
+def carried_out(sent: Sent, origin: Origin, read: Reader) -> Answer:
+    inside_item.set(True)
+    set_script_prefix(origin.script_name or "/")
+    request = origin.request(sent)
+    request_started.send(sender=ItemHandler, **origin.signal(request))
+    response: HttpResponseBase | None = None
+    try:
+        response = handler(tuple(settings.MIDDLEWARE)).get_response(request)
+        return read(response)
+    finally:
+        finish(response)
+
+
+def finish(response: HttpResponseBase | None) -> None:
+    """Send `request_finished`, upon which Django gives this thread's database connections back."""
+    if response is None:
+        request_finished.send(sender=ItemHandler)
+    else:
+        response._handler_class = ItemHandler  # type: ignore[attr-defined]  # the sender of request_finished
+        response.close()

@@ -1,0 +1,66 @@
+"""Every way a batch can be refused, by who must act. `wire.errors` renders them.
+
+`message` is a sentence for a person and leaves the process; the cause (`raise ... from`) stays in the log.
+"""
+
+from wire.errors import WireError
+
+
+class BatchError(WireError):
+    """Base of the app's errors: the operator must look into it."""
+
+    status = 500
+    message = "The batch failed."
+
+
+class CallerError(BatchError):
+    """The caller must change the call, or one of its items."""
+
+    status = 400
+    message = "The batch can't be carried out as it is."
+
+
+class NestedBatch(CallerError):
+    message = "A batch can't be an item of a batch."
+
+
+class SwitchedOff(CallerError):
+    status = 403
+    message = "Batches are switched off here (BATCH_ENABLED=false)."
+
+
+class NotFound(CallerError):
+    """It doesn't exist, or isn't the caller's."""
+
+    status = 404
+    message = "There is no such batch."
+
+
+class StillRunning(CallerError):
+    """The batch that an Idempotency-Key stands for hasn't ended; the same call may work once it has."""
+
+    status = 409
+    message = "The batch with this Idempotency-Key is still running."
+    retry_after = 2
+
+
+class KeyReused(CallerError):
+    """An Idempotency-Key came back with another body."""
+
+    status = 422
+    message = "This Idempotency-Key was used with another body."
+
+
+class FailedDependency(CallerError):
+    """What an item builds on didn't succeed, or doesn't have the value it refers to."""
+
+    status = 424
+    message = "Failed dependency."
+
+
+class NotRecorded(BatchError):
+    """The database failed while the batch was under way."""
+
+    status = 503
+    message = "The batch could not be stored."
+    retry_after = 5

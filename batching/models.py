@@ -1,0 +1,168 @@
+"""What was asked in batches, and how each item was answered."""
+
+import secrets
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Self
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+Caller = Any  # the project's user model, or AnonymousUser
+
+KEY_LIFETIME = timedelta(days=1)
+
+
+def new_batch_id() -> str:
+    return f"batch_{secrets.token_hex(12)}"
+
+
+class BatchQuerySet(models.QuerySet["Batch"]):
+    def for_caller(self, caller: Caller) -> Self:
+        """Return what the caller may read by its id; anonymous callers share what anonymous callers made."""
+        return self.filter(owner=caller.pk if caller.is_authenticated else None)
+
+    def listed_for(self, caller: Caller) -> Self:
+        """Return what the caller may list: nothing for an anonymous one."""
+        return self.filter(owner=caller.pk) if caller.is_authenticated else self.none()
+
+    def abandoned(self) -> Self:
+        """Return batches that still read `running` though their lease is over: their process died."""
+        return self.filter(status=Batch.Status.RUNNING, lease_expires_at__lt=timezone.now())
+
+    def interrupt(self) -> int:
+        """End these batches, whose process is gone, and free their keys; returns how many there were."""
+        now = timezone.now()
+        ids = list(self.values_list("pk", flat=True))
+        BatchItem.objects.filter(batch__in=ids, finished_at=None).update(
+            state=BatchItem.State.INTERRUPTED, error="The service stopped while the batch was running.", finished_at=now
+        )
+        return Batch.objects.filter(pk__in=ids, status=Batch.Status.RUNNING).update(
+            status=Batch.Status.INTERRUPTED,
+            failed=models.F("total") - models.F("succeeded"),
+            idempotency_key=None,
+            lease_expires_at=None,
+            finished_at=now,
+        )
+
+    def finished_before(self, moment: datetime) -> Self:
+        return self.filter(finished_at__lt=moment)
+
+
+class Batch(models.Model):
+    """Requests that came in one call, of one owner (None: an anonymous caller)."""
+
+    class Status(models.TextChoices):
+        QUEUED = "queued"
+        RUNNING = "running"
+        COMPLETED = "completed"
+        CANCELLING = "cancelling"
+        CANCELLED = "cancelled", "cancelled: its client went away"
+        EXPIRED = "expired", "expired: its time was over"
+        INTERRUPTED = "interrupted", "interrupted: its process died"
+
+    OPEN = (Status.QUEUED, Status.RUNNING, Status.CANCELLING)
+    FINAL = (Status.COMPLETED, Status.CANCELLED, Status.EXPIRED, Status.INTERRUPTED)
+
+    id = models.CharField(primary_key=True, max_length=40, default=new_batch_id, editable=False)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="batches",
+        db_index=False,  # an index below begins with it
+    )
+    status = models.CharField(max_length=12, choices=Status, default=Status.RUNNING)
+    total = models.PositiveIntegerField(help_text="How many items it has.")
+    succeeded = models.PositiveIntegerField(default=0, help_text="Items answered with a status below 400.")
+    failed = models.PositiveIntegerField(default=0, help_text="Items answered with 400 or above, or not at all.")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    started_at = models.DateTimeField(null=True, blank=True, editable=False)
+    finished_at = models.DateTimeField(null=True, blank=True, editable=False)
+    duration = models.FloatField(null=True, blank=True, help_text="Seconds, from the call to its answer.")
+    slowest = models.FloatField(null=True, blank=True, help_text="Seconds that its slowest item took.")
+    request_id = models.CharField(max_length=128, blank=True, help_text="The X-Request-ID of the call.")
+    client_address = models.CharField(max_length=64, blank=True)
+    caller = models.CharField(max_length=64, help_text="Whose Idempotency-Key it is.")
+    idempotency_key = models.CharField(max_length=255, null=True, blank=True)  # noqa: DJ001  # null: no key, not unique
+    request_hash = models.CharField(max_length=64, blank=True)
+    lease_expires_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="If it is running after this moment, its process died."
+    )
+
+    objects: ClassVar[models.Manager["Batch"]] = BatchQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+        verbose_name_plural = "batches"
+        indexes = [
+            models.Index(fields=["-created_at", "-id"], name="batching_newest"),
+            models.Index(fields=["owner", "-created_at", "-id"], name="batching_newest_of_an_owner"),
+            models.Index(fields=["finished_at"], name="batching_finished"),
+            models.Index(fields=["lease_expires_at"], condition=Q(status="running"), name="batching_leases"),
+        ]
+        constraints = [
+            models.UniqueConstraint(fields=["caller", "idempotency_key"], name="a_batch_key_once_a_caller"),
+            models.CheckConstraint(
+                condition=Q(status__in=["queued", "running", "cancelling"], finished_at=None)
+                | Q(status__in=["completed", "cancelled", "expired", "interrupted"], finished_at__isnull=False),
+                name="a_batch_is_open_or_finished",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.id
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {"total": self.total, "succeeded": self.succeeded, "failed": self.failed}
+
+
+class BatchItem(models.Model):
+    """One request of a batch and its answer. Credentials in it are masked, long bodies cut."""
+
+    class State(models.TextChoices):
+        QUEUED = "queued"
+        RUNNING = "running"
+        SUCCEEDED = "succeeded", "succeeded: a status below 400"
+        FAILED = "failed", "failed: a status of 400 or above"
+        CANCELLED = "cancelled", "cancelled: its client went away"
+        INTERRUPTED = "interrupted", "interrupted: its process died"
+
+    # The unique constraint below is its index.
+    batch = models.ForeignKey(Batch, on_delete=models.CASCADE, related_name="items", db_index=False)
+    position = models.PositiveIntegerField(help_text="Its place in the request, from 0.")
+    item_id = models.CharField(max_length=255, blank=True, help_text="The id that the caller gave it.")
+    state = models.CharField(max_length=12, choices=State, default=State.QUEUED)
+    status = models.PositiveSmallIntegerField(null=True, blank=True, help_text="The HTTP status of its answer.")
+    method = models.CharField(max_length=16, blank=True)
+    path = models.TextField(blank=True, help_text="With its query, as it was asked for.")
+    request_headers = models.JSONField(default=dict, blank=True)
+    request_body = models.JSONField(null=True, blank=True)
+    depends_on = models.JSONField(default=list, blank=True, help_text="Ids of items that have to succeed first.")
+    response_headers = models.JSONField(default=dict, blank=True)
+    response_body = models.JSONField(null=True, blank=True)
+    encoding = models.CharField(max_length=8, blank=True, help_text="base64 where the answer is bytes.")
+    error = models.TextField(blank=True)
+    details = models.JSONField(null=True, blank=True)
+    truncated = models.BooleanField(default=False, help_text="A body was too long to be kept whole.")
+    queued_at = models.DateTimeField(default=timezone.now, editable=False)
+    started_at = models.DateTimeField(null=True, blank=True, editable=False)
+    finished_at = models.DateTimeField(null=True, blank=True, editable=False)
+    duration = models.FloatField(null=True, blank=True, help_text="Seconds from its start to its answer.")
+
+    class Meta:
+        ordering = ["batch", "position"]
+        constraints = [
+            models.UniqueConstraint(fields=["batch", "position"], name="one_item_a_position"),
+            models.CheckConstraint(
+                condition=Q(state__in=["queued", "running"], finished_at=None)
+                | Q(state__in=["succeeded", "failed", "cancelled", "interrupted"], finished_at__isnull=False),
+                name="an_item_is_open_or_finished",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.item_id or f"#{self.position}"

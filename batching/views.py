@@ -1,0 +1,208 @@
+"""The HTTP API: parse, one call, respond."""
+
+import json
+import time
+from functools import partial
+from typing import Any
+
+from django.db import close_old_connections, transaction
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+from django.utils.decorators import method_decorator
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.generics import ListAPIView
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from batching import batches, dispatch, intake, streams
+from batching.batches import Ask
+from batching.conf import Settings, get_settings
+from batching.errors import NestedBatch, NotFound, SwitchedOff
+from batching.execution import Execution, Terms
+from batching.intake import Rules
+from batching.models import Batch
+from batching.origin import Origin, origin_of
+from batching.outbox import Outbox
+from batching.serializers import (
+    BatchDetailSerializer,
+    BatchRequestSerializer,
+    BatchSerializer,
+    EnvelopeSerializer,
+)
+from wire.middleware import request_id
+from wire.openapi import event_stream, fails
+from wire.requests import flag, idempotency_key
+from wire.rest import Pages, StrictJSONParser
+from wire.views import JSONView
+
+EVENT_STREAM = event_stream("`start`, `response` and `item` events, then `end` or `error`.")
+ASKED = OpenApiExample(
+    "A batch whose second item builds on the first",
+    request_only=True,
+    value={
+        "requests": [
+            {"id": "found", "method": "GET", "path": "/api/books?title=Emma"},
+            {"id": "read", "method": "GET", "path": "/api/books/{{found.body.results.0.id}}"},
+        ]
+    },
+)
+ANSWERED = OpenApiExample(
+    "One item answered, one refused",
+    response_only=True,
+    status_codes=["200"],
+    media_type="application/json",
+    value={
+        "batch_id": "batch_5f2c",
+        "responses": [
+            {"id": "req_1", "status": 200, "body": {"response": "Python is a language."}, "processing_time": 0.84},
+            {"id": "req_2", "status": 400, "error": "Invalid parameters", "processing_time": 0.01},
+        ],
+        "total_processing_time": 0.85,
+        "counts": {"total": 2, "succeeded": 1, "failed": 1},
+    },
+)
+
+
+class BatchParser(StrictJSONParser):
+    """At most BATCH_MAX_BYTES of strict JSON."""
+
+    def max_bytes(self) -> int:
+        return get_settings().BATCH_MAX_BYTES
+
+
+class BatchingView(JSONView):
+    """What the app's views share, in any project: strict JSON in, JSON out, and no batch within a batch."""
+
+    parser_classes = [BatchParser]
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        # Here the path has been resolved, however it was spelt and whatever middleware made of it.
+        if dispatch.inside_item.get():
+            raise NestedBatch
+        super().initial(request, *args, **kwargs)
+
+
+class NewestFirst(Pages):
+    ordering = ("-created_at", "-id")
+
+
+@method_decorator(transaction.non_atomic_requests, name="dispatch")
+class BatchesView(BatchingView, ListAPIView[Batch]):
+    """The caller's batches, the newest first, paged."""
+
+    queryset = Batch.objects.none()
+    serializer_class = BatchSerializer
+    pagination_class = NewestFirst
+    filter_backends = []
+
+    @extend_schema(operation_id="batches", responses={200: BatchSerializer(many=True), **fails(400, 401)})
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().get(request, *args, **kwargs)
+
+    def get_queryset(self) -> Any:
+        mine = Batch.objects.listed_for(self.request.user)
+        mine.abandoned().interrupt()
+        return mine
+
+    @extend_schema(
+        operation_id="batch",
+        request=BatchRequestSerializer,
+        parameters=[
+            OpenApiParameter("stream", bool, description="Answer as server-sent events, each item as soon as it is."),
+            OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER, description="Same key, same answer."),
+        ],
+        responses={
+            (200, "application/json"): EnvelopeSerializer,
+            (200, streams.EVENTS): EVENT_STREAM,
+            (200, streams.LINES): OpenApiResponse(OpenApiTypes.STR, "The same events, a line each."),
+            **fails(400, 401, 403, 409, 413, 415, 422, 429, 503),
+        },
+        examples=[ASKED, ANSWERED],
+    )
+    def post(self, request: Request) -> HttpResponseBase:
+        """Carry out requests side by side, each as if it had come alone."""
+        began = time.monotonic()
+        settings = get_settings()
+        if not settings.BATCH_ENABLED:
+            raise SwitchedOff
+        media_type = wanted(request)
+        origin = origin_of(request._request)
+        terms = terms_of(settings, origin, began)
+        ask = asked(request, terms)
+        begun = batches.begin(ask, settings)
+        if isinstance(begun, Batch):
+            return replay(begun, media_type)
+        execution = partial(Execution, ask.items, origin=origin, terms=terms, request_id=ask.request_id)
+        if media_type:
+            # What follows takes long and needs no connection.
+            close_old_connections()
+            outbox = Outbox()
+            stream = streams.Stream(execution(outbox=outbox), outbox, begun, media_type)
+            return streams.live(stream, media_type, in_server=origin.in_server)
+        batches.answer(execution(), begun, in_server=origin.in_server)
+        return as_json(batches.envelope(begun))
+
+
+class BatchView(BatchingView):
+    @extend_schema(operation_id="batch_detail", responses={200: BatchDetailSerializer, **fails(401, 404)})
+    def get(self, request: Request, batch_id: str) -> Response:
+        """One batch with its items, what was asked and what was answered."""
+        mine = Batch.objects.for_caller(request.user).filter(pk=batch_id)
+        mine.abandoned().interrupt()
+        if batch := mine.prefetch_related("items").first():
+            return Response(BatchDetailSerializer(batch).data)
+        raise NotFound
+
+
+# What a request says.
+
+
+def wanted(request: Request) -> str | None:
+    """Return the media type of the stream that is asked for; None for one answer at the end."""
+    accepted = [part.partition(";")[0].strip().lower() for part in request.headers.get("Accept", "").split(",")]
+    kinds = [kind for kind in accepted if kind in (*streams.ENCODINGS, "application/json", "*/*")]
+    kind = kinds[0] if kinds and kinds[0] in streams.ENCODINGS else None
+    asked = flag(request, "stream")
+    if asked is None:
+        return kind
+    return (kind or streams.EVENTS) if asked else None
+
+
+def terms_of(settings: Settings, origin: Origin, began: float) -> Terms:
+    return Terms(
+        began=began,
+        timeout=settings.BATCH_TIMEOUT,
+        concurrency=settings.BATCH_CONCURRENCY,
+        max_chars=settings.BATCH_MAX_BYTES,
+        rules=Rules(
+            max_size=settings.BATCH_MAX_SIZE, allowed=settings.BATCH_ALLOWED_PATHS, script_name=origin.script_name
+        ),
+    )
+
+
+def asked(request: Request, terms: Terms) -> Ask:
+    current = request_id.get()
+    return Ask(
+        caller=request.user,
+        data=request.data,
+        items=intake.read(request.data, terms.rules),
+        began=terms.began,
+        idempotency_key=idempotency_key(request),
+        request_id="" if current == "-" else current,
+        client_address=request.META.get("REMOTE_ADDR") or "",
+    )
+
+
+# From a batch to a response.
+
+
+def replay(batch: Batch, media_type: str | None) -> HttpResponse:
+    response = streams.replayed(batch, media_type) if media_type else as_json(batches.stored_envelope(batch))
+    response.headers["Idempotency-Replayed"] = "true"
+    return response
+
+
+def as_json(content: dict[str, Any]) -> HttpResponse:
+    """Render what items were answered with as it is: DRF's renderer refuses half of a surrogate pair."""
+    return HttpResponse(json.dumps(content), content_type="application/json")

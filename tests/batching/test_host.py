@@ -1,0 +1,140 @@
+"""The app in a project that has nothing else: what it imports, what it checks, who may call."""
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.contrib.auth.models import User
+from django.core.checks import run_checks
+from django.core.management import call_command
+from django.db import connections
+from django.test import Client
+
+import batching
+from tests.batching.conftest import answers, item
+
+PACKAGE = Path(batching.__file__).parent
+LOWEST = {"conf", "errors", "items", "plan", "signals", "masking", "outbox", "loops", "tables", "answers"}
+
+
+def imported(path: Path) -> set[str]:
+    """Return the modules that a file imports."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def test_the_app_knows_nothing_of_assistants() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        assert not {name.partition(".")[0] for name in imported(path)} & {"assistant", "config", "tests"}, path
+    with pytest.raises(ModuleNotFoundError):
+        __import__("assistant")
+
+
+def test_arrows_go_down() -> None:
+    for name in ("plan", "paths", "items", "intake", "calls", "origin", "answers", "dispatch", "execution", "workers"):
+        below = {one.removeprefix("batching.") for one in imported(PACKAGE / f"{name}.py")}
+        assert below.isdisjoint({"models", "views", "serializers", "recording", "batches", "streams"}), name
+    assert not {name for name in imported(PACKAGE / "plan.py") if name.startswith(("django", "rest_framework", "wire"))}
+
+
+def test_the_migrations_are_complete(committed: None) -> None:
+    call_command("makemigrations", "batching", check=True, dry_run=True, verbosity=0)
+
+
+def test_the_project_has_nothing_to_be_told(settings: Any) -> None:
+    assert run_checks(tags=["batching"]) == []
+
+
+def ids() -> set[str]:
+    return {message.id or "" for message in run_checks(tags=["batching"])}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BATCH_MAX_SIZE", 0),
+        ("BATCH_MAX_SIZE", "10"),
+        ("BATCH_TIMEOUT", -1),
+        ("BATCH_TIMEOUT", float("nan")),
+        ("BATCH_CONCURRENCY", 0),
+        ("BATCH_ALLOWED_PATHS", []),
+        ("BATCH_ALLOWED_PATHS", ["api"]),
+        ("BATCH_ALLOWED_PATHS", "/api/"),
+        ("BATCH_ENABLED", "yes"),
+    ],
+)
+def test_a_setting_that_can_not_be_used_is_named(settings: Any, name: str, value: Any) -> None:
+    setattr(settings, name, value)
+    [message] = run_checks(tags=["batching"])
+    assert message.id == "batching.E001"
+    assert name in message.msg
+
+
+def test_a_missing_app_is_named(settings: Any) -> None:
+    with apps._lock:
+        installed = [name for name in settings.INSTALLED_APPS if name != "rest_framework"]
+    settings.INSTALLED_APPS = installed
+    assert "batching.E002" in ids()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}, {"batching.W001"}),
+        ({"ENGINE": "django.db.backends.sqlite3", "NAME": "file:x?mode=memory"}, {"batching.W001"}),
+        ({"ENGINE": "django.db.backends.sqlite3", "NAME": "x", "OPTIONS": {}}, {"batching.W002"}),
+        ({"ENGINE": "django.db.backends.sqlite3", "NAME": "x", "ATOMIC_REQUESTS": True}, {"batching.W003"}),
+        ({"ENGINE": "django.db.backends.postgresql", "ATOMIC_REQUESTS": True}, set()),
+        ({"ENGINE": "django.db.backends.postgresql", "OPTIONS": {"pool": True}}, {"batching.W004"}),
+        ({"ENGINE": "django.db.backends.postgresql", "OPTIONS": {"pool": {"max_size": 10}}}, {"batching.W004"}),
+        ({"ENGINE": "django.db.backends.postgresql", "OPTIONS": {"pool": {"max_size": 20}}}, set()),
+        ({"ENGINE": "django.db.backends.postgresql", "CONN_MAX_AGE": 60}, {"batching.W005"}),
+    ],
+)
+def test_a_database_that_does_not_suit_is_named(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], expected: set[str]
+) -> None:
+    database = connections["default"].settings_dict
+    immediate = {"OPTIONS": {"transaction_mode": "IMMEDIATE"}} if "sqlite" in changes["ENGINE"] else {"OPTIONS": {}}
+    for name, value in {"ATOMIC_REQUESTS": False, "CONN_MAX_AGE": 0, **immediate, **changes}.items():
+        monkeypatch.setitem(database, name, value)
+    assert ids() == expected
+
+
+def test_who_may_call_is_the_projects_to_say(committed: None) -> None:
+    """Session callers need their CSRF token, for the batch and so for each item."""
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(User.objects.create_user("ada"))
+    client.cookies["csrftoken"] = "a" * 32
+    body = json.dumps({"requests": [item("/api/private", "POST", id="a"), item("/api/protected", "POST", id="b")]})
+    without = client.post("/api/batch", body, content_type="application/json")
+    assert without.status_code == 403
+    token = {"x-csrftoken": "a" * 32}
+    response = client.post("/api/batch", body, content_type="application/json", headers=token)
+    assert [one["body"] for one in answers(response)] == [{"user": "ada"}, {"user": "ada"}]
+
+
+def test_an_item_without_the_callers_token_is_refused_as_it_would_be_alone(committed: None) -> None:
+    client = Client(enforce_csrf_checks=True)
+    body = {"requests": [item("/api/protected", "POST", id="a"), item("/api/private", "POST", id="b")]}
+    response = client.post("/api/batch", body, content_type="application/json")
+    assert [one["status"] for one in answers(response)] == [403, 403]
+
+
+def test_a_caller_who_may_not_is_refused_before_anything_runs(committed: None, settings: Any) -> None:
+    from rest_framework.permissions import IsAuthenticated
+
+    from batching.views import BatchesView
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BatchesView, "permission_classes", [IsAuthenticated])
+        response = Client().post("/api/batch", {"requests": [item("/api/echo")]}, content_type="application/json")
+    assert (response.status_code, response.json()["code"]) == (403, 403)

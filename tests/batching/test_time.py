@@ -1,0 +1,154 @@
+"""Items run side by side, under a bound, and never longer than they may."""
+
+import asyncio
+import os
+import threading
+import time
+from typing import Any
+
+import pytest
+from django.db import connections
+from django.test import AsyncClient
+
+from batching import recorder, workers
+from batching.models import Batch, BatchItem
+from tests.batching.conftest import Send, answers, count, item, until
+from tests.host import views
+
+
+def test_a_batch_takes_as_long_as_its_slowest_item(send: Send) -> None:
+    requests = [item(f"/api/slow{kind}?seconds=0.3", id=f"{n}{kind}") for n in range(5) for kind in ("", "-async")]
+    response = send("POST", "/api/batch", {"requests": requests})
+    assert {one["status"] for one in answers(response)} == {200}
+    assert response.took < 0.3 + 0.25
+
+
+def test_at_the_deadline_the_envelope_leaves_with_what_is_there(send: Send, settings: Any) -> None:
+    settings.BATCH_TIMEOUT = 0.5
+    settings.BATCH_CONCURRENCY = 4
+    requests = [
+        item("/api/echo", id="quick"),
+        item("/api/slow?seconds=1.5&name=sync", id="sync"),
+        item("/api/slow-async?seconds=1.5&name=async", id="async"),
+        item("/api/stubborn?seconds=1.5", id="stubborn"),
+        item("/api/slow?seconds=1.5&name=last", id="last"),
+        item("/api/slow?seconds=1.5&name=crowded", id="crowded"),
+        item("/api/slow?seconds=0&name=next", id="next", depends_on=["sync"]),
+    ]
+    response = send("POST", "/api/batch", {"requests": requests})
+    assert response.took < 0.5 + 0.5
+    given = {one["id"]: (one["status"], one.get("error")) for one in answers(response)}
+    assert given["quick"][0] == 200
+    for name in ("sync", "async", "stubborn", "last"):
+        assert given[name] == (504, "Timed out after 0.5 s")
+    for name in ("crowded", "next"):
+        assert given[name] == (504, "Not started: the batch ended after 0.5 s")
+    batch = wait_for_end()
+    assert (batch.status, batch.succeeded, batch.failed) == ("expired", 1, 6)
+    stored = list(batch.items.values_list("item_id", "state", "status", "error", "duration"))
+    time.sleep(1.6)
+    assert "async cancelled" in views.seen
+    assert "async ended" not in views.seen
+    assert not {"crowded began", "next began"} & set(views.seen)
+    assert list(batch.items.values_list("item_id", "state", "status", "error", "duration")) == stored
+
+
+def wait_for_end() -> Batch:
+    """Return the only batch once it has ended."""
+    batch: Batch = until(lambda: Batch.objects.exclude(finished_at=None).first())
+    return batch
+
+
+async def ended() -> Batch:
+    """Return the only batch once it has ended."""
+
+    def waited() -> Batch:
+        try:
+            return wait_for_end()
+        finally:
+            connections.close_all()
+
+    return await asyncio.to_thread(waited)
+
+
+def test_the_bound_holds_for_the_process_and_a_place_is_taken_until_its_thread_is_done(
+    send: Send, settings: Any
+) -> None:
+    settings.BATCH_TIMEOUT = 0.3
+    settings.BATCH_CONCURRENCY = 2
+    stuck = [item("/api/slow?seconds=1", id=str(n)) for n in range(3)]
+    assert {one["status"] for one in answers(send("POST", "/api/batch", {"requests": stuck}))} == {504}
+    response = send("POST", "/api/batch", {"requests": [item("/api/echo")]})
+    assert answers(response)[0]["error"] == "Not started: the batch ended after 0.3 s"
+    assert response.took < 0.3 + 0.5
+    time.sleep(0.8)
+    assert answers(send("POST", "/api/batch", {"requests": [item("/api/echo")]}))[0]["status"] == 200
+    assert views.seen.count("slow began") == 2
+
+
+async def test_the_bound_holds_over_all_batches(committed: None, settings: Any) -> None:
+    settings.BATCH_CONCURRENCY = 3
+    requests = [item(f"/api/slow{kind}?seconds=0.05", id=f"{n}{kind}") for n in range(2) for kind in ("", "-async")]
+    most = 0
+
+    async def watch() -> None:
+        nonlocal most
+        while True:
+            most = max(most, count("began") - count("ended"))
+            await asyncio.sleep(0.001)
+
+    watcher = asyncio.create_task(watch())
+    responses = await asyncio.gather(*(post(requests) for _ in range(6)))
+    watcher.cancel()
+    assert all(one["status"] == 200 for response in responses for one in answers(response))
+    assert 2 <= most <= 3
+
+
+async def post(requests: list[Any], **options: Any) -> Any:
+    return await AsyncClient().post("/api/batch", {"requests": requests}, content_type="application/json", **options)
+
+
+@pytest.mark.parametrize("kind", ["slow", "slow-async"])
+async def test_a_client_that_goes_away_ends_its_batch(committed: None, settings: Any, kind: str) -> None:
+    settings.BATCH_CONCURRENCY = 2
+    requests = [item(f"/api/{kind}?seconds=1&name={n}", id=str(n)) for n in range(4)]
+    task = asyncio.create_task(post(requests))
+    while len(views.seen) < 2:
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    batch = await ended()
+    assert (batch.status, batch.succeeded, batch.failed) == ("cancelled", 0, 4)
+    states = [state async for state in BatchItem.objects.values_list("state", "error")]
+    assert states[2:] == [("cancelled", "Not started: the client went away")] * 2
+    assert states[:2] == [("cancelled", "Cancelled: the client went away")] * 2
+    await asyncio.sleep(1.1)
+    assert {one.split()[0] for one in views.seen} == {"0", "1"}
+    if kind == "slow-async":
+        assert sorted(views.seen) == ["0 began", "0 cancelled", "1 began", "1 cancelled"]
+
+
+@pytest.mark.slow
+def test_a_thousand_batches_leave_no_thread_and_no_connection(send: Send) -> None:
+    requests = [item("/api/groups", id="a"), item("/api/echo-async", id="b"), item("/api/raising/exit", id="c")]
+    for _ in range(20):
+        send("POST", "/api/batch", {"requests": requests})
+    threads = threading.active_count()
+    for _ in range(1000):
+        answers(send("POST", "/api/batch", {"requests": requests}))
+    assert threading.active_count() <= threads + 10
+    assert not workers.ending
+    time.sleep(recorder.IDLE + 0.5)
+    assert open_connections() <= 1
+
+
+def open_connections() -> int:
+    """Count the connections to the test's database, this thread's own among them."""
+    connection = connections["default"]
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
+            return int(cursor.fetchone()[0])
+    name = str(connection.settings_dict["NAME"])
+    return sum(os.path.realpath(f"/proc/self/fd/{fd}") == name for fd in os.listdir("/proc/self/fd"))

@@ -1,0 +1,77 @@
+"""A bare Django project that has installed `batching` and nothing else of this repository."""
+
+import os
+import sys
+from importlib.abc import MetaPathFinder
+from typing import Any, NoReturn
+
+import dj_database_url
+
+DEBUG = False
+SECRET_KEY = "host"
+ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
+DATABASES: dict[str, Any] = {
+    "default": dj_database_url.parse(os.environ.get("DATABASE_URL", "sqlite:////tmp/batching/db.sqlite3"))
+}
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    os.makedirs(os.path.dirname(DATABASES["default"]["NAME"]), exist_ok=True)
+    # A file, so that the threads of the items see what the test wrote.
+    DATABASES["default"]["TEST"] = {"NAME": DATABASES["default"]["NAME"] + ".test"}
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+    }
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "batching",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "tests.host.urls"
+STATIC_URL = "static/"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+USE_TZ = True
+APPEND_SLASH = False
+
+
+class Absent(MetaPathFinder):
+    """Make `import assistant` fail, as in a project that doesn't have it."""
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+        if fullname.partition(".")[0] == "assistant":
+            self.refuse(fullname)
+
+    def refuse(self, fullname: str) -> NoReturn:
+        raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
+
+
+sys.meta_path.insert(0, Absent())
