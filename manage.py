@@ -14,6 +14,8 @@ def main() -> None:
         execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:
         sys.exit(f"{error}")
+    except KeyboardInterrupt:
+        sys.exit(130)  # as a shell says of a program that Ctrl-C ended
 
 
 if __name__ == "__main__":

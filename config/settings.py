@@ -3,26 +3,48 @@
 An empty environment means production; `DEBUG=true` is development, which serves this machine alone.
 """
 
+import os
 from pathlib import Path
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from environs import Env, EnvError, validate
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-env = Env()
-env.read_env(BASE_DIR / ".env", recurse=False)
+
+class Environment(Env):
+    """Read an empty value as none at all: `PORT=` in a .env or a compose file means the default."""
+
+    def _get_value(self, env_key: str, default: Any) -> Any:
+        value = super()._get_value(env_key, default)
+        return default if value == "" else value
+
+
+def made(directory: Path) -> Path:
+    """Make a directory that has to be there before the database is opened in it."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImproperlyConfigured(f"ASSISTANT_DATA_DIR can't be {directory}: {error.strerror}.") from None
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise ImproperlyConfigured(f"ASSISTANT_DATA_DIR can't be {directory}: it can't be written to.")
+    return directory
+
+
+env = Environment()
+env.read_env(os.environ.get("ENV_FILE", BASE_DIR / ".env"), recurse=False)
 
 LOOPBACK = ["localhost", "127.0.0.1", "[::1]"]
-positive = validate.Range(min=0, min_inclusive=False)
 
 try:
     DEBUG = env.bool("DEBUG", False)
-    SECRET_KEY = env.str("SECRET_KEY", "development-only" if DEBUG else None)
+    SECRET_KEY = env.str("SECRET_KEY", "development-only" if DEBUG else "")
     ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", LOOPBACK if DEBUG else [])
     HOST = env.str("HOST", "127.0.0.1")
     PORT = env.int("PORT", 8000, validate=validate.Range(min=0, max=65535))
-    ASSISTANT_DATA_DIR = Path(env.str("ASSISTANT_DATA_DIR", str(BASE_DIR / "var"))).absolute()
+    ASSISTANT_DATA_DIR = made(Path(env.str("ASSISTANT_DATA_DIR", str(BASE_DIR / "var"))).absolute())
+    STATIC_ROOT = Path(env.str("STATIC_ROOT", str(BASE_DIR / "staticfiles"))).absolute()
     DATABASES = {"default": env.dj_db_url("DATABASE_URL", f"sqlite:///{ASSISTANT_DATA_DIR / 'db.sqlite3'}")}
     ASSISTANT_MODEL = env.str("ASSISTANT_MODEL", "local:smollm2")
     ASSISTANT_TOOLS_OFF = env.list("ASSISTANT_TOOLS_OFF", ["fetch_url"])
@@ -37,11 +59,21 @@ try:
     MODEL_FIRST_TOKEN_TIMEOUT = env.float("MODEL_FIRST_TOKEN_TIMEOUT", 120)
     MODEL_IDLE_TIMEOUT = env.float("MODEL_IDLE_TIMEOUT", 30)
     MESSAGE_MAX_CHARS = env.int("MESSAGE_MAX_CHARS", 32_000)
+    BATCH_ENABLED = env.bool("BATCH_ENABLED", True)
+    BATCH_MAX_SIZE = env.int("BATCH_MAX_SIZE", 10)
+    BATCH_TIMEOUT = env.float("BATCH_TIMEOUT", 30)
+    BATCH_CONCURRENCY = env.int("BATCH_CONCURRENCY", 10)
+    BATCH_MAX_BYTES = env.int("BATCH_MAX_BYTES", 1024 * 1024)
+    BATCH_ALLOWED_PATHS = env.list("BATCH_ALLOWED_PATHS", ["/api/"])
+    BATCH_RETENTION_DAYS = env.int("BATCH_RETENTION_DAYS", 30)
+    BATCH_STORED_BODY_BYTES = env.int("BATCH_STORED_BODY_BYTES", 65_536)
     BODY_MAX_BYTES = env.int("BODY_MAX_BYTES", 2 * 1024 * 1024)
     LOG_LEVEL = env.str("LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"]))
     env.seal()
 except EnvError as error:
     raise ImproperlyConfigured(str(error)) from None
+if not SECRET_KEY:
+    raise ImproperlyConfigured("SECRET_KEY has to be set, except in development (DEBUG=true).")
 
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -56,11 +88,12 @@ INSTALLED_APPS = [
     "channels",
     "wire",
     "assistant",
+    "batching",
 ]
 
 MIDDLEWARE = [
-    "wire.middleware.RequestIDMiddleware",
-    "wire.middleware.JSONErrorsMiddleware",
+    "wire.middleware.request_id_middleware",
+    "wire.middleware.json_errors_middleware",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -78,7 +111,7 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"
 STATIC_URL = "static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "config" / "static"]
 X_FRAME_OPTIONS = "DENY"
 CSRF_COOKIE_SECURE = SESSION_COOKIE_SECURE = not DEBUG
 
@@ -111,11 +144,11 @@ REST_FRAMEWORK = {
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["assistant.permissions.IsAuthenticatedOrDevelopment"],
-    "DEFAULT_PARSER_CLASSES": ["wire.json.StrictJSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["wire.rest.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "wire.json.AlwaysJSON",
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "wire.rest.AlwaysJSON",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "EXCEPTION_HANDLER": "wire.errors.exception_handler",
+    "EXCEPTION_HANDLER": "wire.views.exception_handler",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
     # X-Forwarded-For is believed only where a proxy of ours is known to have written it.
     "NUM_PROXIES": 0,
@@ -138,5 +171,19 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s request=%(request_id)s %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
-    "loggers": {"django": {"level": LOG_LEVEL}, "daphne": {"level": "WARNING"}},
+    "loggers": {"django": {"level": LOG_LEVEL}},
 }
+
+# What `manage.py serve` says once the port is open.
+SERVE_GREETING = "Serving on {url} (stop with Ctrl-C)"
+if DEBUG:
+    SERVE_GREETING = """
+Assistant is ready on {url}
+
+  Ask:    curl -N -H 'Content-Type: application/json' -d '{"message": "Explain quantum computing"}' \\
+            '{url}/api/agent/chat?stream=true'
+  Docs:   {url}/api/docs
+  Admin:  {url}/admin/ (first: .venv/bin/python manage.py createsuperuser)
+
+Stop with Ctrl-C.
+"""

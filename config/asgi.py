@@ -1,0 +1,45 @@
+"""The service as an ASGI application, for `manage.py serve`, daphne, uvicorn and others."""
+
+import os
+
+from django.core.asgi import get_asgi_application
+from django.core.handlers.asgi import ASGIHandler
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+django_application = get_asgi_application()
+
+from channels.routing import ProtocolTypeRouter  # noqa: E402  # what follows wants Django set up
+from django.conf import settings  # noqa: E402
+from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler  # noqa: E402
+from servestatic import ServeStaticASGI  # noqa: E402
+
+from assistant.lifespan import shutdown, startup  # noqa: E402
+from wire.lifespan import Application, Lifespan, Message, Receive, Send  # noqa: E402
+
+
+def with_static_files(application: ASGIHandler) -> Application:
+    """Serve static files around Django: in development where they lie, else what `collectstatic` gathered."""
+    if settings.DEBUG:
+        return ASGIStaticFilesHandler(application)
+    served: Application = ServeStaticASGI(
+        application,
+        root=settings.STATIC_ROOT if settings.STATIC_ROOT.is_dir() else None,
+        prefix=settings.STATIC_URL,
+        allow_all_origins=False,
+    )
+    return served
+
+
+async def refuse_websocket(scope: Message, receive: Receive, send: Send) -> None:
+    """Answer 403: the service has no WebSockets."""
+    await receive()
+    await send({"type": "websocket.close"})
+
+
+application = ProtocolTypeRouter(
+    {
+        "http": with_static_files(django_application),
+        "websocket": refuse_websocket,
+        "lifespan": Lifespan(startup, shutdown),
+    }
+)

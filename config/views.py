@@ -1,0 +1,56 @@
+"""The service's own pages and its health."""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from asgiref.sync import sync_to_async
+from django.db import connection
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+
+from assistant.conf import get_settings
+from assistant.providers import get_model
+
+logger = logging.getLogger(__name__)
+
+
+def home(request: HttpRequest) -> HttpResponse:
+    return render(request, "home.html")
+
+
+async def healthz(request: HttpRequest) -> JsonResponse:
+    """Answer while the process serves."""
+    return JsonResponse({"status": "ok"})
+
+
+async def readyz(request: HttpRequest) -> JsonResponse:
+    """Answer 200 when the database and the model do, else 503 naming what doesn't."""
+    missing = [name for name, check in CHECKS.items() if not await answers(name, check)]
+    if missing:
+        return JsonResponse({"status": "unavailable", "missing": missing}, status=503)
+    return JsonResponse({"status": "ok"})
+
+
+async def answers(name: str, check: Callable[[], Awaitable[None]]) -> bool:
+    try:
+        await check()
+    except Exception:  # whatever it is, it isn't ready
+        logger.exception("check=%s state=failed", name)
+        return False
+    return True
+
+
+async def database() -> None:
+    await sync_to_async(query)()
+
+
+def query() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+
+
+async def model() -> None:
+    await get_model(get_settings().ASSISTANT_MODEL).start()
+
+
+CHECKS = {"database": database, "model": model}

@@ -1,0 +1,92 @@
+"""Batches of this service's own requests: the seed document's, verbatim, and one that streams."""
+
+import json
+from typing import Any
+
+import pytest
+import requests
+
+from tests.processes import PATIENCE, Served, serving
+from tests.streams import check, parse
+from tests.upstream import Upstream, reply
+
+pytestmark = pytest.mark.server
+
+SEED: dict[str, Any] = {
+    "requests": [
+        {
+            "id": "req_1",
+            "method": "POST",
+            "path": "/api/agent/chat",
+            "body": {"message": "What is Python?", "agent_id": "default"},
+        },
+        {
+            "id": "req_2",
+            "method": "POST",
+            "path": "/api/tools/search/execute",
+            "body": {"parameters": {"query": "machine learning"}},
+        },
+    ]
+}
+
+
+@pytest.fixture(scope="module")
+def service() -> Any:
+    with (
+        Upstream(reply("Python is", " a language.")).in_thread() as upstream,
+        serving(ASSISTANT_MODEL="openai:test", OPENAI_BASE_URL=upstream.url) as it,
+    ):
+        yield it
+
+
+def send(service: Served, body: Any, query: str = "", **headers: str) -> requests.Response:
+    return requests.post(f"{service.url}/api/batch{query}", json=body, headers=headers, timeout=PATIENCE)
+
+
+def test_the_seeds_batch_works(service: Served) -> None:
+    answer = send(service, SEED).json()
+    first, second = answer["responses"]
+    assert (first["id"], first["status"], first["body"]["response"]) == ("req_1", 200, "Python is a language.")
+    assert (second["id"], second["status"]) == ("req_2", 200)
+    assert isinstance(second["body"]["result"], str)
+    assert answer["total_processing_time"] > 0
+
+
+def test_one_item_builds_on_another(service: Served) -> None:
+    ask, find = SEED["requests"]
+    query = {"parameters": {"query": "{{req_1.body.response}}", "limit": 1}}
+    answer = send(service, {"requests": [ask, {**find, "body": query, "depends_on": ["req_1"]}]}).json()
+    assert answer["responses"][1]["body"]["data"]["query"] == "Python is a language."
+
+
+def test_a_chat_streams_its_tokens_tagged_with_its_item(service: Served) -> None:
+    chat, search = SEED["requests"]
+    streamed = {**chat, "body": {**chat["body"], "stream": True}}
+    response = send(service, {"requests": [streamed, search]}, "?stream=true")
+    events = [event for _, event in parse(response.content)]
+    assert events[0]["type"] == "start"
+    assert (events[-1]["type"], events[-1]["counts"]["succeeded"]) == ("end", 2)
+    assert {event["id"] for event in events if event["type"] == "response"} == {"req_1", "req_2"}
+    inner = [event["event"] for event in events if event["type"] == "item"]
+    assert {event["id"] for event in events if event["type"] == "item"} == {"req_1"}
+    check(list(enumerate(inner, start=1)))
+    assert "".join(event.get("content", "") for event in inner) == "Python is a language."
+
+
+def test_a_stream_outside_a_streamed_batch_is_406(service: Served) -> None:
+    chat = SEED["requests"][0]
+    answer = send(service, {"requests": [{**chat, "path": "/api/agent/chat?stream=true"}]}).json()
+    assert answer["responses"][0]["status"] == 406
+
+
+def test_a_line_for_each_response(service: Served) -> None:
+    response = send(service, SEED, Accept="application/x-ndjson")
+    kinds = [json.loads(line)["type"] for line in response.text.splitlines()]
+    assert (kinds[0], kinds[-1], kinds.count("response")) == ("start", "end", 2)
+
+
+def test_a_message_sent_twice_with_one_key_is_answered_once(service: Served) -> None:
+    first = send(service, SEED, **{"Idempotency-Key": "once"})
+    again = send(service, SEED, **{"Idempotency-Key": "once"})
+    assert first.json() == again.json()
+    assert again.headers["Idempotency-Replayed"] == "true"

@@ -1,0 +1,127 @@
+"""What `make` and the scripts behind it promise."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.processes import ROOT
+
+BROKEN = "#!/bin/sh\necho 'pyenv: python: command not found' >&2\nexit 127\n"
+WITHOUT_ENSUREPIP = "#!/bin/sh\necho \"ModuleNotFoundError: No module named 'ensurepip'\" >&2\nexit 1\n"
+
+
+def run(*command: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=ROOT, env={"PATH": "/usr/bin:/bin", **env}, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def program(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def bin_dir(tmp_path: Path) -> Path:
+    """Return a directory with the few programs that the scripts use, and none of the machine's Pythons."""
+    for name in ("sh", "tail", "env"):
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).symlink_to(f"/bin/{name}" if name == "sh" else f"/usr/bin/{name}")
+    return tmp_path / "bin"
+
+
+def find_python(bin_dir: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    return run("/bin/sh", "scripts/find_python", **{"PATH": str(bin_dir), "HOME": str(bin_dir.parent), **env})
+
+
+def working(path: Path) -> Path:
+    return program(path, f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+
+
+def test_make_alone_tells_what_there_is() -> None:
+    output = run("make").stdout
+    for target in ("run", "test", "lint", "bench", "requirements", "clean"):
+        assert re.search(rf"^make {target} +\S", output, re.MULTILINE)
+
+
+def test_the_newest_python_that_works_is_found(bin_dir: Path) -> None:
+    program(bin_dir / "python3.14", BROKEN)
+    working(bin_dir / "python3.13")
+    working(bin_dir / "python3.12")
+    assert find_python(bin_dir).stdout == "python3.13\n"
+
+
+def test_a_python_that_only_pyenv_has_is_found(bin_dir: Path) -> None:
+    program(bin_dir / "python3.12", BROKEN)
+    hidden = working(bin_dir.parent / ".pyenv/versions/3.12.1/bin/python3.12")
+    assert find_python(bin_dir).stdout == f"{hidden}\n"
+
+
+def test_a_named_python_is_taken(bin_dir: Path) -> None:
+    working(bin_dir / "python3.13")
+    other = working(bin_dir / "mine")
+    assert find_python(bin_dir, PYTHON=str(other)).stdout == f"{other}\n"
+
+
+def test_a_named_python_that_does_not_work_is_refused(bin_dir: Path) -> None:
+    working(bin_dir / "python3.13")
+    broken = program(bin_dir / "mine", BROKEN)
+    result = find_python(bin_dir, PYTHON=str(broken))
+    assert result.returncode == 1
+    assert result.stderr == f"PYTHON={broken} can't be used: pyenv: python: command not found\n"
+
+
+def test_no_python_is_said_in_a_sentence(bin_dir: Path) -> None:
+    program(bin_dir / "python3", BROKEN)
+    result = find_python(bin_dir)
+    assert result.returncode == 1
+    assert result.stderr.startswith("No Python 3.12, 3.13 or 3.14 that works was found.")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_python_without_venv_is_told_what_to_install(bin_dir: Path) -> None:
+    program(bin_dir / "python3", WITHOUT_ENSUREPIP)
+    result = find_python(bin_dir)
+    assert result.returncode == 1
+    assert "apt-get install python3-venv" in result.stderr
+
+
+def test_requirements_were_compiled_from_pyproject_as_it_is() -> None:
+    result = run(sys.executable, "scripts/requirements.py", "check")
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("name", ["run", "test"])
+def test_requirements_name_no_address_and_pin_everything(name: str) -> None:
+    text = (ROOT / "requirements" / f"{name}.txt").read_text()
+    assert not re.search(r"://|--(extra-)?index|--find-links", text)
+    starts = re.findall(r"^(?!#)\S.*$", text, re.MULTILINE)
+    assert starts
+    assert all("==" in line for line in starts)
+
+
+def test_tests_run_on_what_the_service_runs_on() -> None:
+    run_pins, test_pins = (
+        set(re.findall(r"^(\S+==\S+)", (ROOT / "requirements" / f"{name}.txt").read_text(), re.MULTILINE))
+        for name in ("run", "test")
+    )
+    assert run_pins <= test_pins
+
+
+def test_every_setting_of_the_environment_is_documented() -> None:
+    read = set(re.findall(r'env\.\w+\(\s*"(\w+)"', (ROOT / "config/settings.py").read_text()))
+    documented = set(re.findall(r"^(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    assert documented == read
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "scripts").iterdir() if not path.suffix))
+def test_scripts_can_be_run(script: str) -> None:
+    path = ROOT / "scripts" / script
+    assert os.access(path, os.X_OK)
+    assert run("sh", "-n", str(path)).returncode == 0

@@ -1,0 +1,29 @@
+"""The OpenAPI description that is served, checked against the service by schemathesis."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.processes import serving
+from tests.upstream import Upstream, reply
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+CHECKS = (
+    "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,"
+    "negative_data_rejection,unsupported_method"
+)
+
+
+def test_the_service_is_as_it_is_described() -> None:
+    schemathesis = Path(sys.executable).with_name("schemathesis")
+    with Upstream(reply("Fine")).in_thread() as upstream:
+        env = {"ASSISTANT_MODEL": "openai:test", "OPENAI_BASE_URL": upstream.url}
+        with serving(**env) as service:
+            command = [schemathesis, "run", f"{service.url}/api/schema", "--checks", CHECKS, "--max-examples", "25"]
+            result = subprocess.run(
+                [*command, "--seed", "1", "--no-color"], capture_output=True, text=True, check=False, timeout=300
+            )
+    assert result.returncode == 0, result.stdout[-8_000:]
