@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
 
@@ -13,8 +14,12 @@ from bench.processes import cpu_seconds
 from tests.processes import DEVELOPMENT, Served, migrated, running, serving
 
 ITEMS = 10
-ROUNDS = 100
-PATHS = {"DRF view": "/api/nothing/drf", "async view": "/api/nothing/async"}
+ROUNDS = 50
+REQUESTS: dict[str, dict[str, Any]] = {
+    "DRF view": {"method": "GET", "path": "/api/nothing/drf"},
+    "async view": {"method": "GET", "path": "/api/nothing/async"},
+    "chat": {"method": "POST", "path": "/api/agent/chat", "body": {"message": "Go on"}},
+}
 SETTINGS = {"DJANGO_SETTINGS_MODULE": "bench.settings", "LOG_LEVEL": "ERROR"}
 
 
@@ -27,30 +32,31 @@ class Cost:
 
 
 async def main() -> None:
-    print(f"\nTen requests that do nothing, ms of CPU / wall, mean of {ROUNDS}\n")
+    print(f"\nTen requests that do little, ms of CPU / wall, mean of {ROUNDS}\n")
     print(f"{'server':<10}{'':<12}{'one by one':>16}{'at once':>16}{'a batch':>16}{'batch CPU / one by one':>24}")
+    upstream = [sys.executable, "-m", "bench.upstream", "20", "20", "0"]
     for server, start in {"serve": own, "uvicorn": uvicorn}.items():
-        with start() as served:
-            for view, path in PATHS.items():
-                await side_by_side(served, server, view, path)
+        with running(upstream, r"on http://\S+:(\d+)") as model, start(OPENAI_BASE_URL=f"{model.url}/v1") as served:
+            for view, request in REQUESTS.items():
+                await side_by_side(served, server, view, request)
 
 
-async def side_by_side(served: Served, server: str, view: str, path: str) -> None:
+async def side_by_side(served: Served, server: str, view: str, request: dict[str, Any]) -> None:
     async with aiohttp.ClientSession(served.url, connector=aiohttp.TCPConnector(limit=ITEMS)) as client:
 
-        async def get() -> None:
-            async with client.get(path) as response:
+        async def send() -> None:
+            async with client.request(request["method"], request["path"], json=request.get("body")) as response:
                 assert response.status == 200, await response.text()
 
         async def one_by_one() -> None:
             for _ in range(ITEMS):
-                await get()
+                await send()
 
         async def at_once() -> None:
-            await asyncio.gather(*(get() for _ in range(ITEMS)))
+            await asyncio.gather(*(send() for _ in range(ITEMS)))
 
         async def batch() -> None:
-            requests = [{"id": str(number), "method": "GET", "path": path} for number in range(ITEMS)]
+            requests = [{"id": str(number), **request} for number in range(ITEMS)]
             async with client.post("/api/batch", json={"requests": requests}) as response:
                 assert (await response.json())["counts"]["succeeded"] == ITEMS
 
@@ -68,11 +74,11 @@ async def cost(served: Served, way: Callable[[], Awaitable[None]]) -> Cost:
     return Cost(1_000 * (cpu_seconds(served) - cpu) / ROUNDS, 1_000 * (time.perf_counter() - wall) / ROUNDS)
 
 
-def own() -> AbstractContextManager[Served]:
-    return serving(**SETTINGS)
+def own(**env: str) -> AbstractContextManager[Served]:
+    return serving(**SETTINGS, **env)
 
 
-def uvicorn() -> AbstractContextManager[Served]:
+def uvicorn(**env: str) -> AbstractContextManager[Served]:
     command = [sys.executable, "-m", "uvicorn", "config.asgi:application", "--port=0", "--no-access-log"]
-    env = {**DEVELOPMENT, "ASSISTANT_DATA_DIR": str(migrated()), **SETTINGS}
+    env = {**DEVELOPMENT, "ASSISTANT_DATA_DIR": str(migrated()), **SETTINGS, **env}
     return running(command, r"running on http://\S+:(\d+)", **env)

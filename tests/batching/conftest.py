@@ -62,7 +62,7 @@ def asgi(method: str, path: str, data: Any = None, **options: Any) -> Any:
 
     async def sent() -> Any:
         began = time.monotonic()
-        client: Any = AsyncClient(raise_request_exception=False)
+        client: Any = with_cookies(AsyncClient(raise_request_exception=False), options)
         response = await client.generic(method, path, encoded(data), **with_type(data, options))
         response.took = time.monotonic() - began
         return response
@@ -73,6 +73,13 @@ def asgi(method: str, path: str, data: Any = None, **options: Any) -> Any:
 def encoded(data: Any) -> str:
     """Return a body as JSON; a string as it is."""
     return "" if data is None else data if isinstance(data, str) else json.dumps(data)
+
+
+def with_cookies(client: Any, options: dict[str, Any]) -> Any:
+    """Give a client the cookies of the headers: beside it, it would send an empty header of its own."""
+    options["headers"] = dict(options.get("headers", {}))
+    client.cookies.load(options["headers"].pop("cookie", ""))
+    return client
 
 
 def with_type(data: Any, options: dict[str, Any]) -> dict[str, Any]:

@@ -59,8 +59,16 @@ def test_what_is_no_json_says_what_it_is(send: Send, what: str) -> None:
 @pytest.mark.parametrize("kind", ["raising", "raising-async"])
 @pytest.mark.parametrize(
     ("how", "status"),
-    [("error", 500), ("exit", 500), ("interrupt", 500), ("cancelled", 500), ("missing", 404), ("forbidden", 403), ("none", 500)],
-)  # fmt: skip
+    [
+        ("error", 500),
+        ("exit", 500),
+        ("interrupt", 500),
+        ("cancelled", 500),
+        ("missing", 404),
+        ("forbidden", 403),
+        ("none", 500),
+    ],
+)
 def test_whatever_a_view_raises_ends_with_its_item(send: Send, kind: str, how: str, status: int) -> None:
     requests = [item("/api/echo", id="a"), item(f"/api/{kind}/{how}", id="b"), item("/api/echo", id="c")]
     first, second, third = answers(send("POST", "/api/batch", {"requests": requests}))

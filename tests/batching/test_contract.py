@@ -88,8 +88,19 @@ def test_a_bad_batch_is_refused_before_anything_runs(send: Send, body: Any, erro
     assert not Batch.objects.exists()
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"requests": [NaN]}', '{"requests": [1e999]}', '{"requests": [], "requests": []}',
-                                  '{"requests": ["\\ud800"]}', '{"requests": ["\\u0000"]}', "[" * 5000])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        '{"requests": [NaN]}',
+        '{"requests": [1e999]}',
+        '{"requests": [], "requests": []}',
+        '{"requests": ["\\ud800"]}',
+        '{"requests": ["\\u0000"]}',
+        "[" * 5000,
+    ],
+)
 def test_what_is_no_strict_json_is_refused(send: Send, text: str) -> None:
     assert send("POST", "/api/batch", text).status_code == 400
 

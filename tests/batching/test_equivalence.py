@@ -37,13 +37,29 @@ TEXTS = [
 ]
 NUMBERS = [0, -1, 1.5, 1e300, 2**63 - 1, -(2**63), True, False, None]
 PATHS = [
-    *("/api/echo", "/api/echo-plain", "/api/echo-async", "/api/echo/name", "/api/echo/a%20b/more", "/api/files/a/b%20c"),
+    *(
+        "/api/echo",
+        "/api/echo-plain",
+        "/api/echo-async",
+        "/api/echo/name",
+        "/api/echo/a%20b/more",
+        "/api/files/a/b%20c",
+    ),
     *("/api/groups", "/api/private", "/api/protected", "/api/nothing", "/api/around", "/api/around-async"),
-    *(f"/api/answering/{what}" for what in ("html", "latin", "bytes", "nothing", "unchanged", "nan", "long", "problem")),
+    *(
+        f"/api/answering/{what}"
+        for what in ("html", "latin", "bytes", "nothing", "unchanged", "nan", "long", "problem")
+    ),
     *(f"/api/answering/{what}" for what in ("fields", "house", "teapot", "unheard", "away", "later", "empty", "list")),
-    *("/api/raising/error", "/api/raising/missing", "/api/raising/forbidden", "/api/raising/none", "/api/raising/twice"),
+    *(
+        "/api/raising/error",
+        "/api/raising/missing",
+        "/api/raising/forbidden",
+        "/api/raising/none",
+        "/api/raising/twice",
+    ),
     *("/api/raising-async/error", "/api/raising-async/missing", "/api/marking", "/api/slow?seconds=0"),
-]  # fmt: skip
+]
 
 
 class Requests:
@@ -102,7 +118,7 @@ def direct(send: Any, client: Client, made: dict[str, Any]) -> tuple[int, Any]:
     """Send a request alone and say what of its answer the contract promises."""
     body = {"data": json.dumps(made["body"], ensure_ascii=False)} if "body" in made else {}
     headers = {**caller(client), **made["headers"]}
-    # The test client keeps what a view activated (a language, a time zone); a server's next request finds nothing of it.
+    # The test client keeps what a view activated (a language, a time zone); the next request of a server finds nothing.
     response = Context().run(send, made["method"], made["path"], body.get("data"), headers=headers)
     return response.status_code, content(response)
 

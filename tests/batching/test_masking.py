@@ -7,15 +7,24 @@ from hypothesis import strategies as st
 from batching.masking import MASK, is_secret, masked, masked_address, masked_query
 
 SECRET = [
-    *("authorization", "Authorization", "Proxy-Authorization", "cookie", "Set-Cookie", "password", "Password", "new_password"),
+    *(
+        "authorization",
+        "Authorization",
+        "Proxy-Authorization",
+        "cookie",
+        "Set-Cookie",
+        "password",
+        "Password",
+        "new_password",
+    ),
     *("token", "access_token", "accessToken", "refreshToken", "X-Auth-Token", "csrftoken", "csrfmiddlewaretoken"),
     *("secret", "client_secret", "clientSecret", "SECRET_KEY", "api_key", "apiKey", "api-key", "APIKey", "X-API-Key"),
     *("private_key", "credentials", "passphrase", "sessionid", "session_id", "aws_secret_access_key", "jwt"),
-]  # fmt: skip
+]
 PLAIN = [
     *("input_tokens", "max_output_tokens", "tokens", "total_tokens", "key", "keyboard", "author", "message", "session"),
     *("tokenizer", "secretary", "passage", "id", "name", "monkey", "", "é", "cookiecutter", "api", "private"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("name", SECRET)

@@ -21,9 +21,18 @@ GOOD = [
 BAD = [
     *("", "api/x", "http://host/api/x", "//host/api/x", "/api//x", "/api/%2F/x", "/api/\\x", "/api/%5Cx"),
     *("/api/x#y", "/api/x?a#b", "/api/x\n", "/api/x\r\nHost: y", "/api/%0d%0a", "/api/%00", "/api/\x7f", "/api/x?\x00"),
-    *("/api/../admin", "/api/%2e%2e/admin", "/api/.%2E/admin", "/api/./x", "/api/x/..", "/api/%2e", "/api/%ff", "/api/%c3"),
+    *(
+        "/api/../admin",
+        "/api/%2e%2e/admin",
+        "/api/.%2E/admin",
+        "/api/./x",
+        "/api/x/..",
+        "/api/%2e",
+        "/api/%ff",
+        "/api/%c3",
+    ),
     *("/", "/apix", "/admin/", "/API/x", "/other", "/ap%69x", "\\api\\x", " /api/x", "/\u2028api/x"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("text", "path_info", "query"), GOOD)

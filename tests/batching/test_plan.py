@@ -85,9 +85,19 @@ def test_keys_of_objects_are_not_references() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["a.body.nothing", "a.body.results.2", "a.body.results.-1", "a.body.results.title", "a.body.text.0", "a.body.n.x",
-     "a.body.", "a.body.results.1_0", "a.body.__class__", "list.body.99999999999"],
-)  # fmt: skip
+    [
+        "a.body.nothing",
+        "a.body.results.2",
+        "a.body.results.-1",
+        "a.body.results.title",
+        "a.body.text.0",
+        "a.body.n.x",
+        "a.body.",
+        "a.body.results.1_0",
+        "a.body.__class__",
+        "list.body.99999999999",
+    ],
+)
 def test_a_missing_value_is_named(text: str) -> None:
     with pytest.raises(MissingValue, match=text.replace(".", r"\.")):
         values().fill(f"{{{{{text}}}}}")
@@ -142,10 +152,14 @@ def test_a_plan_that_can_not_start_is_refused(plan: dict[str, list[str]], messag
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=10,
-)  # fmt: skip
+)
 
 
 @given(JSON)
