@@ -1,7 +1,7 @@
 """Who carries out a batch's items: threads of the process's places, as few as it takes to keep nobody waiting.
 
 A place for each item costs twice as much as items that do little. So one worker takes them one after the other, and
-only where that takes longer than HEAD_START does each of the others get a worker of its own.
+when he isn't half through after HEAD_START seconds, each of the others gets a worker of its own.
 """
 
 import asyncio
@@ -53,11 +53,13 @@ class Workers:
         self._eager = eager
         self._employed: set[asyncio.Task[None]] = set()
         self._hurried = False
-        self._timer = self._loop.call_later(HEAD_START, self._hurry)
+        self._waiting = 0
+        self._timer = self._loop.call_later(HEAD_START, self._look)
 
     def put(self, item: Item, sent: Sent) -> None:
         """Have an item carried out as soon as there is a place for it."""
         self._line.append((item, sent))
+        self._waiting += 1
         if self._hurried or not self._employed:
             self._employ()
 
@@ -71,9 +73,14 @@ class Workers:
             task.add_done_callback(ending.discard)
             task.cancel()
 
-    def _hurry(self) -> None:
+    def _look(self) -> None:
+        """Have those that still wait carried out now, unless most are done and the rest will soon be."""
+        before, self._waiting = self._waiting, len(self._line)
+        if 0 < self._waiting * 2 < before:
+            self._timer = self._loop.call_later(HEAD_START, self._look)
+            return
         self._hurried = True
-        for _ in range(len(self._line)):
+        for _ in range(self._waiting):
             self._employ()
 
     def _employ(self) -> None:

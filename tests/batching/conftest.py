@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import SyncToAsync, async_to_sync
 from django.conf import settings
 from django.core.cache import cache
 from django.db import connections
 from django.test import AsyncClient, Client
 
+from batching import recorder
 from tests.host import views
 
 # They want the host project: pytest --ds=tests.host.settings tests/batching
@@ -43,8 +44,17 @@ def until(condition: Callable[[], Any], seconds: float = 5) -> Any:
 
 
 @pytest.fixture
-def committed(transactional_db: None) -> None:
+def committed(transactional_db: None) -> Iterator[None]:
     """Commit for real: items run in threads of their own."""
+    yield
+    let_go()
+
+
+def let_go() -> None:
+    """Close the connections of threads that a test has used: PostgreSQL keeps a database that somebody is in."""
+    for name in ("batch-recorder", "batch-observers"):
+        recorder.submit(connections.close_all, name=name).result(5)
+    SyncToAsync.single_thread_executor.submit(connections.close_all).result(5)
 
 
 def wsgi(method: str, path: str, data: Any = None, **options: Any) -> Any:
