@@ -37,7 +37,7 @@ from assistant.serializers import (
 from wire.openapi import event_stream, fails
 from wire.requests import flag, idempotency_key
 from wire.rest import Pages
-from wire.sse import EventStreamResponse, follow, read_cursor, replay
+from wire.sse import EventStreamResponse, NoStream, can_stream, follow, read_cursor, replay
 from wire.views import JSONView
 
 ON_DISCONNECT = ("grace", "cancel", "continue")
@@ -138,13 +138,18 @@ class NewestFirst(Pages):
     ordering = ("-updated_at", "-id")
 
 
-@extend_schema(operation_id="conversations", responses={200: ConversationSerializer, **fails(400, 401)})
 class ConversationsView(JSONView, ListAPIView[Conversation]):
     """The caller's conversations, the newest first, paged."""
 
     queryset = Conversation.objects.none()
     serializer_class = ConversationSerializer
     pagination_class = NewestFirst
+
+    @extend_schema(
+        operation_id="conversations", responses={200: ConversationSerializer(many=True), **fails(400, 401)}
+    )
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().get(request, *args, **kwargs)
 
     def get_queryset(self) -> Any:
         return Conversation.objects.listed_for(self.request.user)
@@ -236,6 +241,8 @@ def choice(request: Request, name: str, choices: tuple[str, ...]) -> str:
 def refuse_without_streams(request: Request) -> None:
     if not get_settings().STREAM_ENABLED:
         raise PermissionDenied("Streaming is switched off here (STREAM_ENABLED=false). Chat without it works.")
+    if not can_stream.get():
+        raise NoStream
     if not isinstance(request._request, ASGIRequest):
         raise PermissionDenied("This server can't stream: it runs WSGI. Chat without streaming works.")
 

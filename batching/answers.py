@@ -11,6 +11,7 @@ from django.http.response import HttpResponseBase
 from batching.items import Answer
 from wire.errors import sentence
 from wire.json import NotJSON, parse_float, refuse_constant
+from wire.sse import NoStream
 
 # What a caller is told beside the body; Set-Cookie and what the server says of itself never.
 HEADERS = {
@@ -19,7 +20,7 @@ HEADERS = {
 }
 TEXTS = ("application/javascript", "application/x-www-form-urlencoded", "application/xml", "application/yaml")
 
-NO_STREAM = Answer(406, error="A stream can't be the answer of an item; call this one on its own.")
+NO_STREAM = Answer(NoStream.status, error=NoStream.message)
 CRASHED = Answer(500, error=sentence(500))
 
 

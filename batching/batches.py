@@ -3,9 +3,10 @@
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Sequence
-from concurrent import futures
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -62,7 +63,10 @@ def begin(ask: Ask, settings: Settings) -> Record | Batch:
     room = settings.BATCH_MAX_BYTES if ask.idempotency_key else settings.BATCH_STORED_BODY_BYTES
     record = Record(batch_of(ask), ask.items, began=ask.began, room=room)
     try:
-        recorder.write(partial(record.open, settings.BATCH_TIMEOUT))
+        recorder.write(partial(record.open, settings.BATCH_TIMEOUT), seconds_until(ask.began + settings.BATCH_TIMEOUT))
+    except TimeoutError as error:
+        record.given_up = True
+        raise NotRecorded from error
     except IntegrityError:
         if known := replayed(ask):
             return known
@@ -106,31 +110,41 @@ def answer(execution: Execution, record: Record, *, in_server: bool) -> None:
     except BaseException:  # the client went away, or the process is told to end
         close(record, Batch.Status.CANCELLED)
         raise
-    if in_time:
-        close(record, Batch.Status.COMPLETED)
-    else:
-        futures.wait([close_aside(record, Batch.Status.EXPIRED)], timeout=PATIENCE)
+    close(record, ended(in_time), patience(execution))
 
 
-def close(record: Record, status: Batch.Status) -> None:
-    """Close the rows; the answers are the caller's even if they can't be stored."""
-    try:
-        recorder.write(partial(record.close, status))
-    except DatabaseError:
-        logger.exception("batch=%s state=not_stored", record.batch.pk)
+def ended(in_time: bool) -> Batch.Status:
+    return Batch.Status.COMPLETED if in_time else Batch.Status.EXPIRED
+
+
+def patience(execution: Execution) -> float:
+    """Return how many seconds the answer may wait for its rows: until the batch's own time is over, and a little."""
+    return max(PATIENCE, seconds_until(execution.deadline))
+
+
+def seconds_until(moment: float) -> float:
+    return moment - time.monotonic()
+
+
+def close(record: Record, status: Batch.Status, seconds: float = PATIENCE) -> None:
+    """Close the rows, waiting at most so long; the answers are the caller's even if they can't be stored."""
+    record.end(status)
+    with suppress(DatabaseError, TimeoutError):
+        recorder.write(partial(write_ending, record), seconds)
 
 
 def close_aside(record: Record, status: Batch.Status) -> Future[None]:
     """Close the rows without waiting for it."""
+    record.end(status)
+    return recorder.submit(partial(write_ending, record))
 
-    def attempt() -> None:
-        try:
-            record.close(status)
-        except DatabaseError:
-            logger.exception("batch=%s state=not_stored", record.batch.pk)
-            raise
 
-    return recorder.submit(attempt)
+def write_ending(record: Record) -> None:
+    try:
+        record.close()
+    except DatabaseError:
+        logger.exception("batch=%s state=not_stored", record.batch.pk)
+        raise
 
 
 # The envelope, of a batch that has just been answered or of one that is replayed.

@@ -15,6 +15,7 @@ from django.urls import set_script_prefix
 from batching import answers
 from batching.items import Answer
 from batching.origin import Origin, Sent
+from wire.sse import can_stream
 
 logger = logging.getLogger(__name__)
 
@@ -36,10 +37,13 @@ def handler(middleware: tuple[str, ...]) -> ItemHandler:
     return built
 
 
-def answered(sent: Sent, origin: Origin, read: Reader) -> Answer:
-    """Return how Django answers an item; whatever its view does ends here. Runs in a thread of its own."""
+def answered(sent: Sent, origin: Origin, read: Reader, *, streamed: bool) -> Answer:
+    """Return how Django answers an item; whatever its view does ends here. Runs in a thread of its own.
+
+    `streamed` tells whether an event stream may be the answer.
+    """
     try:
-        return Context().run(carried_out, sent, origin, read)
+        return Context().run(carried_out, sent, origin, read, streamed)
     except CancelledError:
         return answers.CRASHED
     except BaseException:  # SystemExit too: a view is foreign code, and its exit is not the process's
@@ -47,8 +51,9 @@ def answered(sent: Sent, origin: Origin, read: Reader) -> Answer:
         return answers.CRASHED
 
 
-def carried_out(sent: Sent, origin: Origin, read: Reader) -> Answer:
+def carried_out(sent: Sent, origin: Origin, read: Reader, streamed: bool) -> Answer:
     inside_item.set(True)
+    can_stream.set(streamed)
     set_script_prefix(origin.script_name or "/")
     request = origin.request(sent)
     request_started.send(sender=ItemHandler, **origin.signal(request))

@@ -55,6 +55,11 @@ class Execution:
             for name in item.depends_on:
                 self._dependents[name].append(item)
 
+    @property
+    def deadline(self) -> float:
+        """The monotonic moment at which its time is over."""
+        return self._terms.began + self._terms.timeout
+
     async def run(self) -> bool:
         """Return whether all items were answered in time; when it returns, or is cancelled, each has its answer.
 
@@ -165,7 +170,7 @@ class Execution:
     # In a place.
 
     def _carry_out(self, item: Item, sent: Sent) -> Answer:
-        return dispatch.answered(sent, self._origin, self._reader(item))
+        return dispatch.answered(sent, self._origin, self._reader(item), streamed=self._outbox is not None)
 
     def _reader(self, item: Item) -> dispatch.Reader:
         if self._outbox is None:

@@ -75,12 +75,15 @@ def submit(job: Job, *, name: str = "batch-recorder") -> Future[None]:
     return recorder(name, os.getpid()).submit(job)
 
 
-def write(job: Job) -> None:
-    """Do a job and return when it is done; in this very thread where the caller's transaction has to see it."""
+def write(job: Job, seconds: float) -> None:
+    """Do a job and return when it is done; in this very thread where the caller's transaction has to see it.
+
+    Raises `TimeoutError` after so many seconds; the job is done all the same.
+    """
     if transaction.get_connection(router.db_for_write(Batch)).in_atomic_block:
         job()
     else:
-        submit(job).result()
+        submit(job).result(max(0.0, seconds))
 
 
 def notify(job: Job) -> None:

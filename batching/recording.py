@@ -39,6 +39,10 @@ ITEM_ENDED = (
 )
 
 
+class GivenUp(Exception):
+    """Nobody waits for the rows any more: they are not to be."""
+
+
 class Record:
     """A batch and its items as rows. `began` is the monotonic moment of the call; `room` bounds a body that is kept."""
 
@@ -48,11 +52,12 @@ class Record:
         self.began = began
         self.room = room
         self.cut: set[Item] = set()
+        self.given_up = False
 
     def open(self, lease: float) -> None:
         """Write what was asked; after `lease` seconds and a margin, what isn't closed counts as abandoned.
 
-        Raises `IntegrityError` where the caller's Idempotency-Key is taken.
+        Raises `IntegrityError` where the caller's Idempotency-Key is taken, and `GivenUp`.
         """
         batch = self.batch
         batch.started_at = batch.created_at
@@ -60,19 +65,21 @@ class Record:
         with transaction.atomic(using=router.db_for_write(Batch)):
             BATCHES.insert(BATCH_ASKED, [values(batch, BATCH_ASKED)])
             ITEMS.insert(ITEM_ASKED, [self.asked(item) for item in self.items])
+            if self.given_up:
+                raise GivenUp
 
-    def close(self, status: Batch.Status) -> None:
-        """Write how it ended, unless somebody else ended it, and tell observers."""
-        self.summarise(status)
+    def close(self) -> None:
+        """Write how it ended (`end` first), unless somebody else ended it, and tell observers."""
         with transaction.atomic(using=router.db_for_write(Batch)):
             mine = BATCHES.finish(BATCH_ENDED, ("id",), [[*values(self.batch, BATCH_ENDED), self.batch.pk]])
             if mine:
                 ITEMS.finish(ITEM_ENDED, ("batch_id", "position"), [self.ended(item) for item in self.items])
-        logger.info("batch=%s state=%s duration=%.3f", self.batch.pk, status, self.batch.duration)
+        logger.info("batch=%s state=%s duration=%.3f", self.batch.pk, self.batch.status, self.batch.duration)
         if mine and (item_finished.has_listeners(BatchItem) or batch_finished.has_listeners(Batch)):
             notify(partial(tell, self.batch))
 
-    def summarise(self, status: Batch.Status) -> None:
+    def end(self, status: Batch.Status) -> None:
+        """Take over how it ended."""
         batch = self.batch
         batch.status = status
         batch.succeeded = sum(item.answer is not None and item.answer.succeeded for item in self.items)

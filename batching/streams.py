@@ -110,11 +110,11 @@ class Stream:
         except asyncio.CancelledError:
             batches.close_aside(self._record, Batch.Status.CANCELLED)
             raise
-        closing = batches.close_aside(self._record, Batch.Status.COMPLETED if in_time else Batch.Status.EXPIRED)
-        await finished(closing, None if in_time else batches.PATIENCE)
+        closing = batches.close_aside(self._record, batches.ended(in_time))
+        await finished(closing, batches.patience(self._execution))
 
 
-async def finished(closing: Future[None], seconds: float | None) -> None:
+async def finished(closing: Future[None], seconds: float) -> None:
     """Wait for work in a thread, at most so long; it goes on whoever waits."""
     await asyncio.wait([asyncio.shield(asyncio.wrap_future(closing))], timeout=seconds)
 

@@ -6,13 +6,25 @@ at U+2028) and is written in one piece, so that a client that parses each networ
 
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
+from contextvars import ContextVar
 
 from django.http import StreamingHttpResponse
 
+from wire.errors import WireError
 from wire.eventlog import EventLog
 
 HEARTBEAT_SECONDS = 15.0
 HEARTBEAT = b": keep-alive\n\n"
+
+# Whether who asked can be given a stream; a batch that is answered in one piece says no for its items.
+can_stream: ContextVar[bool] = ContextVar("can_stream", default=True)
+
+
+class NoStream(WireError):
+    """Who asked for a stream can't be given one."""
+
+    status = 406
+    message = "A stream can't be the answer of an item; call this one on its own, or stream the batch."
 
 
 def frame(number: int, payload: str) -> bytes:

@@ -113,7 +113,7 @@ def test_an_item_that_is_none_is_recorded_as_it_came(send: Send) -> None:
 
 def test_the_number_of_queries_does_not_grow_with_the_items(committed: None, monkeypatch: pytest.MonkeyPatch) -> None:
     # In this thread, so that its queries can be counted.
-    monkeypatch.setattr(recorder, "write", lambda job: job())
+    monkeypatch.setattr(recorder, "write", lambda job, seconds: job())
     counts = []
     for size in (1, 10):
         with CaptureQueriesContext(connection) as queries:

@@ -4,15 +4,17 @@ import asyncio
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import connection, connections, transaction
 from django.test import AsyncClient
 
 from batching import recorder, workers
 from batching.models import Batch, BatchItem
-from tests.batching.conftest import Send, answers, count, item, until
+from tests.batching.conftest import Send, answers, count, item, let_go, until
 from tests.host import views
 
 
@@ -69,6 +71,54 @@ async def ended() -> Batch:
             connections.close_all()
 
     return await asyncio.to_thread(waited)
+
+
+@contextmanager
+def held_database() -> Iterator[None]:
+    """Let nobody else write batches."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("LOCK TABLE batching_batch IN ACCESS EXCLUSIVE MODE")
+        yield
+
+
+def in_thread(work: Any) -> threading.Thread:
+    def ended() -> None:
+        try:
+            work()
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=ended)
+    thread.start()
+    return thread
+
+
+def test_a_database_that_somebody_holds_refuses_the_batch_in_time(send: Send, settings: Any) -> None:
+    settings.BATCH_TIMEOUT = 0.5
+    responses: list[Any] = []
+    with held_database():
+        asked = {"requests": [item("/api/slow?seconds=0")]}
+        sending = in_thread(lambda: responses.append(send("POST", "/api/batch", asked)))
+        sending.join(10)
+    assert (responses[0].status_code, responses[0]["Retry-After"]) == (503, "5")
+    assert responses[0].took < 0.5 + 0.5
+    let_go()  # what waits for the database comes first
+    assert not views.seen
+    assert not Batch.objects.exists()
+
+
+def test_answers_leave_in_time_when_their_rows_have_to_wait(send: Send, settings: Any) -> None:
+    settings.BATCH_TIMEOUT = 1
+    responses: list[Any] = []
+    asked = {"requests": [item("/api/slow?seconds=0.5")]}
+    sending = in_thread(lambda: responses.append(send("POST", "/api/batch", asked)))
+    until(lambda: views.seen)
+    with held_database():
+        sending.join(10)
+    assert answers(responses[0])[0]["status"] == 200
+    assert responses[0].took < 1 + 0.5
+    assert wait_for_end().status == "completed"
 
 
 def test_the_bound_holds_for_the_process_and_a_place_is_taken_until_its_thread_is_done(

@@ -31,11 +31,14 @@ SEED: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def service() -> Any:
-    with (
-        Upstream(reply("Python is", " a language.")).in_thread() as upstream,
-        serving(ASSISTANT_MODEL="openai:test", OPENAI_BASE_URL=upstream.url) as it,
-    ):
+def model() -> Any:
+    with Upstream(reply("Python is", " a language.")).in_thread() as upstream:
+        yield upstream
+
+
+@pytest.fixture(scope="module")
+def service(model: Upstream) -> Any:
+    with serving(ASSISTANT_MODEL="openai:test", OPENAI_BASE_URL=model.url) as it:
         yield it
 
 
@@ -73,10 +76,13 @@ def test_a_chat_streams_its_tokens_tagged_with_its_item(service: Served) -> None
     assert "".join(event.get("content", "") for event in inner) == "Python is a language."
 
 
-def test_a_stream_outside_a_streamed_batch_is_406(service: Served) -> None:
+def test_a_stream_outside_a_streamed_batch_is_406_and_asks_no_model(service: Served, model: Upstream) -> None:
     chat = SEED["requests"][0]
+    asked = len(model.requests)
     answer = send(service, {"requests": [{**chat, "path": "/api/agent/chat?stream=true"}]}).json()
     assert answer["responses"][0]["status"] == 406
+    assert send(service, {"requests": [chat]}).json()["counts"]["succeeded"] == 1
+    assert len(model.requests) == asked + 1
 
 
 def test_a_line_for_each_response(service: Served) -> None:
