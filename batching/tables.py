@@ -4,8 +4,7 @@
 they compile an expression for each value. These take half a millisecond.
 """
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from django.db import connections, models, router
@@ -44,18 +43,29 @@ class Table:
         return self.write(sql, names + where, rows)
 
     def write(self, sql: str, names: Names, rows: Rows) -> int:
-        columns = [self.columns[name] for name in names]
-        with self.connection.cursor() as cursor:
-            cursor.executemany(sql, [self.adapted(columns, row) for row in rows])
+        connection = self.connection
+        adapters = [adapter(self.columns[name], connection) for name in names]
+        with connection.cursor() as cursor:
+            cursor.executemany(sql, [adapted(row, adapters) for row in rows])
             return int(cursor.rowcount)
 
-    def adapted(self, columns: Sequence[Any], row: Sequence[Any]) -> list[Any]:
-        connection = self.connection
-        return [adapted(value, column, connection) for value, column in zip(row, columns, strict=True)]
+
+Adapter = Callable[[Any], Any] | None
 
 
-def adapted(value: Any, column: Any, connection: Any) -> Any:
-    """Return a value as the database's driver takes it."""
-    if isinstance(column, models.JSONField) and value is not None:
-        return column.get_db_prep_save(value, connection)
-    return connection.ops.adapt_datetimefield_value(value) if isinstance(value, datetime) else value
+def adapter(column: Any, connection: Any) -> Adapter:
+    """Return what makes a column's value one that the database's driver takes; None where it takes it as it is."""
+    match column:
+        case models.JSONField():
+            return lambda value: connection.ops.adapt_json_value(value, column.encoder)
+        case models.DateTimeField():
+            adapt: Adapter = connection.ops.adapt_datetimefield_value
+            return adapt
+        case _:
+            return None
+
+
+def adapted(row: Sequence[Any], adapters: Sequence[Adapter]) -> list[Any]:
+    return [
+        value if adapt is None or value is None else adapt(value) for value, adapt in zip(row, adapters, strict=True)
+    ]

@@ -56,7 +56,7 @@ def request_id_middleware(get_response: GetResponse) -> Middleware:
     """Give each request an id (the caller's own `X-Request-ID` where it is a plain one) and send it back."""
 
     def before(request: HttpRequest) -> None:
-        given = request.headers.get("X-Request-ID", "")
+        given = request.META.get("HTTP_X_REQUEST_ID", "")
         request_id.set(given if ACCEPTABLE_ID.fullmatch(given) else secrets.token_hex(16))
 
     def after(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
