@@ -207,11 +207,12 @@ def for_caller(user: Any) -> list[Tool]:
     return [made for made in all_tools() if made.allows(user)]
 
 
-def get(name: str) -> Tool:
-    """Return a tool that isn't off; raises `NotFound`."""
-    if name not in REGISTRY or name in get_settings().ASSISTANT_TOOLS_OFF:
-        raise NotFound(f"There is no tool named {name}.")
-    return REGISTRY[name]
+def get(name: str, user: Any) -> Tool:
+    """Return a tool that the user may use; raises `NotFound`."""
+    for made in for_caller(user):
+        if made.name == name:
+            return made
+    raise NotFound("There is no such tool.")
 
 
 # From a signature to a schema, and from a mistake to a sentence.

@@ -145,9 +145,7 @@ class ConversationsView(JSONView, ListAPIView[Conversation]):
     serializer_class = ConversationSerializer
     pagination_class = NewestFirst
 
-    @extend_schema(
-        operation_id="conversations", responses={200: ConversationSerializer(many=True), **fails(400, 401)}
-    )
+    @extend_schema(operation_id="conversations", responses={200: ConversationSerializer(many=True), **fails(400, 401)})
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         return super().get(request, *args, **kwargs)
 
@@ -182,7 +180,7 @@ class ToolsView(JSONView):
 class ToolView(JSONView):
     @extend_schema(operation_id="tool", responses={200: ToolSerializer, **fails(401, 404)})
     def get(self, request: Request, name: str) -> Response:
-        return Response(described(usable_tool(request, name)))
+        return Response(described(toolbox.get(name, request.user)))
 
 
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
@@ -195,7 +193,7 @@ class ExecuteView(JSONView):
     def post(self, request: Request, name: str) -> Response:
         """Run a tool."""
         began = time.monotonic()
-        tool = usable_tool(request, name)
+        tool = toolbox.get(name, request.user)
         parameters = valid(ExecuteSerializer, request)["parameters"]
         give_connection_back()
         output = async_to_sync(tool.run)(parameters)
@@ -265,13 +263,6 @@ def visible_conversation(request: Request, conversation_id: str) -> Conversation
     if conversation := mine.filter(pk=conversation_id).first():
         return conversation
     raise NotFound("There is no such conversation.")
-
-
-def usable_tool(request: Request, name: str) -> toolbox.Tool:
-    for tool in toolbox.for_caller(request.user):
-        if tool.name == name:
-            return tool
-    raise NotFound("There is no such tool.")
 
 
 def described(tool: toolbox.Tool) -> dict[str, Any]:

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.server
 
 
 class Host:
-    """The host project behind daphne, with a database of its own."""
+    """The host project behind a server, with a database of its own."""
 
     def __init__(self, port: int, database: Path) -> None:
         self.port = port
@@ -32,6 +32,10 @@ class Host:
     def rows(self, query: str) -> list[Any]:
         with closing(sqlite3.connect(self.database)) as connection:
             return connection.execute(query).fetchall()
+
+    def empty(self) -> None:
+        with closing(sqlite3.connect(self.database, timeout=10)) as connection, connection:
+            connection.executescript("DELETE FROM batching_batchitem; DELETE FROM batching_batch")
 
     def open(self, items: list[Any], query: str = "") -> socket.socket:
         """Send a batch and leave its answer in the socket."""
@@ -49,14 +53,27 @@ class Host:
         return answer
 
 
+SERVERS = {
+    "daphne": ["-v0", "--port"],
+    "uvicorn": ["--log-level=warning", "--port"],
+}
+
+
 @pytest.fixture
-def host(tmp_path: Path) -> Iterator[Host]:
-    database = tmp_path / "db.sqlite3"
+def host(started: Host) -> Iterator[Host]:
+    yield started
+    until(lambda: not started.rows("SELECT 1 FROM batching_batch WHERE status = 'running'"))
+    started.empty()
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def started(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    database = tmp_path_factory.mktemp("host") / "db.sqlite3"
     env = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.host.settings", "DATABASE_URL": f"sqlite:///{database}"}
     subprocess.run([sys.executable, "-m", "django", "migrate", "-v0"], cwd=ROOT, env=env, check=True)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "daphne", "-v0", "-p", str(port), "tests.host.asgi:application"]
+    command = [sys.executable, "-m", request.param, *SERVERS[request.param], str(port), "tests.host.asgi:application"]
     process = subprocess.Popen(command, cwd=ROOT, env=env)
     try:
         until(lambda: listens(port), seconds=20)

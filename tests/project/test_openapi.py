@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import serving
+from tests.processes import DEVELOPMENT, manage, serving
 from tests.upstream import Upstream, reply
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -15,6 +15,11 @@ CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,"
     "negative_data_rejection,unsupported_method"
 )
+
+
+def test_the_description_is_sound() -> None:
+    result = manage("spectacular", "--validate", "--fail-on-warn", **DEVELOPMENT)
+    assert result.returncode == 0, result.stderr
 
 
 def test_the_service_is_as_it_is_described() -> None:

@@ -2,6 +2,7 @@ import time
 from contextlib import suppress
 
 import pytest
+from django.contrib.auth.models import AnonymousUser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -65,7 +66,7 @@ def test_says_what_is_wrong(expression, sentence):
 
 async def test_an_expression_has_a_longest_length():
     with pytest.raises(CallerError, match="expression: String should have at most 500 characters"):
-        await toolbox.get("calculator").run({"expression": "1" * (MAX_EXPRESSION_CHARS + 1)})
+        await toolbox.get("calculator", AnonymousUser()).run({"expression": "1" * (MAX_EXPRESSION_CHARS + 1)})
 
 
 NUMBERS = st.one_of(st.integers(-(10**400), 10**400), st.floats()).map(str)

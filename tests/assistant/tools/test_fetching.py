@@ -5,6 +5,7 @@ import sys
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from django.contrib.auth.models import AnonymousUser
 
 from assistant import fetching, toolbox, tools
 from assistant.errors import CallerError, ToolError, ToolTimeout
@@ -285,9 +286,9 @@ class TestTool:
 
     async def test_refuses_what_is_not_the_public_web(self):
         with pytest.raises(CallerError, match="Only pages of the public web"):
-            await toolbox.get("fetch_url").run({"url": "http://127.0.0.1/"})
+            await toolbox.get("fetch_url", AnonymousUser()).run({"url": "http://127.0.0.1/"})
 
     async def test_names_what_it_needs(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "trafilatura", None)
         with pytest.raises(ToolError, match="fetch_url needs trafilatura: pip install"):
-            await toolbox.get("fetch_url").run({"url": "https://example.com/"})
+            await toolbox.get("fetch_url", AnonymousUser()).run({"url": "https://example.com/"})

@@ -1,4 +1,5 @@
 import pytest
+from django.contrib.auth.models import AnonymousUser
 
 from assistant import toolbox
 from assistant.errors import CallerError
@@ -15,7 +16,7 @@ def _drinks():
 
 @pytest.mark.usefixtures("_drinks")
 async def test_reads_as_a_numbered_list_and_as_data():
-    output = await toolbox.get("search").run({"query": "What is tea?"})
+    output = await toolbox.get("search", AnonymousUser()).run({"query": "What is tea?"})
     assert output.text == (
         "1. Tea - A drink.\n   https://example.com/tea\n   Ada, CC0\n2. Coffee - Not tea, but a drink too."
     )
@@ -33,7 +34,7 @@ async def test_reads_as_a_numbered_list_and_as_data():
 
 
 async def test_says_when_nothing_was_found():
-    output = await toolbox.get("search").run({"query": "tea"})
+    output = await toolbox.get("search", AnonymousUser()).run({"query": "tea"})
     assert output.text == "Nothing was found for “tea”."
     assert output.data == {"query": "tea", "results": []}
 
@@ -41,4 +42,4 @@ async def test_says_when_nothing_was_found():
 @pytest.mark.parametrize("limit", [0, 21])
 async def test_the_number_of_results_is_bounded(limit):
     with pytest.raises(CallerError, match="limit: "):
-        await toolbox.get("search").run({"query": "tea", "limit": limit})
+        await toolbox.get("search", AnonymousUser()).run({"query": "tea", "limit": limit})

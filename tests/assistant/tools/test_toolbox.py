@@ -19,7 +19,7 @@ from assistant.toolbox import ToolOutput, tool
 async def run(function, **parameters):
     """Register a function and call it as a caller does, by its name."""
     tool(function)
-    return await toolbox.get(function.__name__).run(parameters)
+    return await toolbox.get(function.__name__, AnonymousUser()).run(parameters)
 
 
 def greet(name: str, times: Annotated[int, Field(description="How often.", ge=1)] = 1) -> str:
@@ -37,7 +37,7 @@ class TestRegistering:
 
     def test_a_model_sees_name_docstring_and_a_schema_of_the_signature(self):
         tool(greet)
-        spec = toolbox.get("greet").spec
+        spec = toolbox.get("greet", AnonymousUser()).spec
         assert spec.name == "greet"
         assert spec.description == "Say hello.\n\nMore than once, if wanted."
         assert spec.parameters == {
@@ -82,7 +82,7 @@ class TestRegistering:
     def test_the_same_function_may_come_again(self):
         tool(greet)
         tool(greet)
-        assert toolbox.get("greet").function is greet
+        assert toolbox.get("greet", AnonymousUser()).function is greet
 
     def test_a_parameter_may_have_any_name(self):
         def named(schema: str, copy: int = 1, model_config: bool = False) -> str:
@@ -94,14 +94,14 @@ class TestRegistering:
 
 class TestFinding:
     def test_an_unknown_name_is_not_found(self):
-        with pytest.raises(NotFound, match="There is no tool named nothing"):
-            toolbox.get("nothing")
+        with pytest.raises(NotFound, match="There is no such tool"):
+            toolbox.get("nothing", AnonymousUser())
 
     def test_what_is_off_is_neither_found_nor_listed(self, settings):
         settings.ASSISTANT_TOOLS_OFF = ["calculator"]
         assert "calculator" not in [each.name for each in toolbox.all_tools()]
         with pytest.raises(NotFound):
-            toolbox.get("calculator")
+            toolbox.get("calculator", AnonymousUser())
 
     def test_fetching_pages_is_off_unless_it_is_switched_on(self, settings):
         assert "fetch_url" not in [each.name for each in toolbox.all_tools()]
@@ -220,7 +220,7 @@ class TestResults:
 
     async def test_a_model_is_given_as_much_as_the_tool_says(self):
         tool(max_result_chars=10)(greet)
-        made = toolbox.get("greet")
+        made = toolbox.get("greet", AnonymousUser())
         assert made.for_model(await made.run({"name": "Ada"})) == "Hello Ada"
         assert made.for_model(await made.run({"name": "Augusta Ada"})) == "Hello Augu... (cut here)"
 
@@ -276,7 +276,7 @@ class TestFailing:
                 ended.append(True)
 
         with pytest.raises(ToolTimeout, match="The tool dawdle took longer than 0"):
-            await toolbox.get("dawdle").run({})
+            await toolbox.get("dawdle", AnonymousUser()).run({})
         assert ended == [True]
 
     async def test_over_time_leaves_a_function_in_its_thread_alone(self, settings):
