@@ -208,6 +208,12 @@ class Message(models.Model):
                 position += event
         yield encode(self.ending())
 
+    def events_after(self, cursor: int) -> Iterator[tuple[int, str]]:
+        """Yield the numbered events after `cursor` of an answer that has ended."""
+        for number, payload in enumerate(self.payloads(), start=1):
+            if number > cursor:
+                yield number, payload
+
     def ending(self) -> Finished | Failed:
         """Return the last event of an answer that has ended."""
         if self.error:

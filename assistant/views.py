@@ -1,8 +1,6 @@
 """The HTTP API: parse, one call, respond."""
 
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Any, cast
 
 from asgiref.sync import async_to_sync
@@ -19,6 +17,7 @@ from assistant import toolbox, turns
 from assistant.conf import get_settings
 from assistant.errors import AssistantError, Conflict, NotFound
 from assistant.models import Agent, Conversation, Message
+from assistant.reading import events_after, make_ready
 from assistant.runs import Run, registry
 from assistant.serializers import (
     AgentListSerializer,
@@ -37,7 +36,7 @@ from assistant.serializers import (
 from wire.openapi import event_stream, fails
 from wire.requests import flag, idempotency_key
 from wire.rest import Pages
-from wire.sse import EventStreamResponse, NoStream, can_stream, follow, read_cursor, replay
+from wire.sse import EventStreamResponse, NoStream, can_stream, frames, read_cursor
 from wire.views import JSONView
 
 ON_DISCONNECT = ("grace", "cancel", "continue")
@@ -280,31 +279,15 @@ def give_connection_back() -> None:
 
 def stream(turn: Run | Message, cursor: int) -> EventStreamResponse:
     """Return the turn's events after `cursor`."""
-    if isinstance(turn, Run):
-        async_to_sync(begun)(turn)
-        return EventStreamResponse(read_along(turn, cursor))
-    if turn.status == Message.Status.RUNNING:
-        raise Conflict("The answer is being written by another process, which alone can stream it.")
-    return EventStreamResponse(replay(turn.payloads(), cursor))
-
-
-async def begun(run: Run) -> None:
-    if not run.has_begun:
-        registry.begin(run)
-
-
-async def read_along(run: Run, cursor: int) -> AsyncGenerator[bytes]:
-    with run.reading():
-        async with aclosing(follow(run.log, cursor)) as frames:
-            async for frame in frames:
-                yield frame
+    async_to_sync(make_ready)(turn)
+    return EventStreamResponse(frames(events_after(turn, cursor)))
 
 
 async def complete(turn: Run | Message) -> Message:
     """Return the message once its answer has ended."""
     if isinstance(turn, Message):
         return turn
-    await begun(turn)
+    await make_ready(turn)
     with turn.reading():
         return await turn.wait()
 

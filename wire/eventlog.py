@@ -1,7 +1,10 @@
 """The numbered events of one stream: written once, read by any number of readers at their own pace."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+
+# An event's number, from 1, and its payload.
+Event = tuple[int, str]
 
 
 class EventLog:
@@ -50,3 +53,13 @@ class EventLog:
             if not waiter.done():
                 waiter.set_result(None)
         self._waiters.clear()
+
+
+async def follow(log: EventLog, cursor: int = 0, *, patience: float) -> AsyncGenerator[Event | None]:
+    """Yield the events after `cursor`, live, until the log is closed; None after each `patience` seconds without one."""
+    while not log.ended_before(cursor):
+        for payload in log.after(cursor):
+            cursor += 1
+            yield cursor, payload
+        if not log.ended_before(cursor) and not log.after(cursor) and not await log.wait(patience):
+            yield None

@@ -4,14 +4,14 @@ The format is https://html.spec.whatwg.org/multipage/server-sent-events.html. A 
 at U+2028) and is written in one piece, so that a client that parses each network chunk on its own works.
 """
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from contextvars import ContextVar
 
 from django.http import StreamingHttpResponse
 
 from wire.errors import WireError
-from wire.eventlog import EventLog
+from wire.eventlog import Event
 
 HEARTBEAT_SECONDS = 15.0
 HEARTBEAT = b": keep-alive\n\n"
@@ -37,21 +37,11 @@ def read_cursor(text: str | None) -> int:
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
-async def follow(log: EventLog, cursor: int = 0, heartbeat: float = HEARTBEAT_SECONDS) -> AsyncGenerator[bytes]:
-    """Yield the frames after `cursor`, live, until the log is closed; a comment line after each `heartbeat` seconds."""
-    while not log.ended_before(cursor):
-        for payload in log.after(cursor):
-            cursor += 1
-            yield frame(cursor, payload)
-        if not log.ended_before(cursor) and not log.after(cursor) and not await log.wait(heartbeat):
-            yield HEARTBEAT
-
-
-async def replay(payloads: Iterable[str], cursor: int = 0) -> AsyncGenerator[bytes]:
-    """Yield the frames after `cursor` of a stream that has ended."""
-    for number, payload in enumerate(payloads, start=1):
-        if number > cursor:
-            yield frame(number, payload)
+async def frames(events: AsyncGenerator[Event | None]) -> AsyncGenerator[bytes]:
+    """Encode events; None, which stands for some time without one, becomes a comment line."""
+    async with aclosing(events):
+        async for event in events:
+            yield HEARTBEAT if event is None else frame(*event)
 
 
 class EventStreamResponse(StreamingHttpResponse):

@@ -3,8 +3,8 @@ from contextlib import aclosing
 
 import pytest
 
-from wire.eventlog import EventLog
-from wire.sse import HEARTBEAT, EventStreamResponse, follow, frame, read_cursor, replay
+from wire.eventlog import Event, EventLog, follow
+from wire.sse import HEARTBEAT, EventStreamResponse, frame, frames, read_cursor
 
 
 def closed_log(*payloads: str) -> EventLog:
@@ -20,25 +20,24 @@ def test_a_frame_is_an_id_line_a_data_line_and_an_empty_line() -> None:
 
 
 async def test_a_reader_gets_what_was_written_before_it_came() -> None:
-    assert [part async for part in follow(closed_log("1", "2"))] == [frame(1, "1"), frame(2, "2")]
+    assert [event async for event in follow(closed_log("1", "2"), patience=5)] == [(1, "1"), (2, "2")]
 
 
 @pytest.mark.parametrize("cursor", [0, 1, 2, 3, 99])
 async def test_a_reader_with_a_cursor_gets_exactly_the_rest(cursor: int) -> None:
-    live = [part async for part in follow(closed_log("1", "2", "3"), cursor)]
-    stored = [part async for part in replay(["1", "2", "3"], cursor)]
-    assert live == stored == [frame(1, "1"), frame(2, "2"), frame(3, "3")][cursor:]
+    rest = [event async for event in follow(closed_log("1", "2", "3"), cursor, patience=5)]
+    assert rest == [(1, "1"), (2, "2"), (3, "3")][cursor:]
 
 
 async def test_every_reader_gets_everything_at_its_own_pace() -> None:
     log = EventLog()
 
-    async def read(pause: float) -> list[bytes]:
-        parts = []
-        async for part in follow(log):
-            parts.append(part)
+    async def read(pause: float) -> list[Event | None]:
+        events = []
+        async for event in follow(log, patience=5):
+            events.append(event)
             await asyncio.sleep(pause)
-        return parts
+        return events
 
     readers = [asyncio.create_task(read(pause)) for pause in (0, 0.001, 0.01)]
     for number in range(20):
@@ -52,7 +51,7 @@ async def test_every_reader_gets_everything_at_its_own_pace() -> None:
 
 async def test_a_quiet_stream_has_comment_lines() -> None:
     log = EventLog()
-    async with aclosing(follow(log, heartbeat=0.01)) as parts:
+    async with aclosing(frames(follow(log, patience=0.01))) as parts:
         assert await anext(parts) == HEARTBEAT
         assert await anext(parts) == HEARTBEAT
         log.close("end")
@@ -61,8 +60,8 @@ async def test_a_quiet_stream_has_comment_lines() -> None:
 
 async def test_a_reader_that_leaves_is_forgotten() -> None:
     log = EventLog()
-    parts = follow(log)
-    waiting = asyncio.ensure_future(anext(parts))
+    events = follow(log, patience=5)
+    waiting = asyncio.ensure_future(anext(events))
     await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -76,7 +75,7 @@ def test_a_cursor_that_makes_no_sense_is_the_beginning(text: str | None) -> None
 
 
 def test_a_response_is_held_back_by_nobody() -> None:
-    response = EventStreamResponse(follow(EventLog()))
+    response = EventStreamResponse(frames(follow(EventLog(), patience=5)))
     assert response["Content-Type"] == "text/event-stream"
     assert response["Cache-Control"] == "no-cache, no-transform"
     assert response["X-Accel-Buffering"] == "no"
