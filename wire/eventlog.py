@@ -56,7 +56,7 @@ class EventLog:
 
 
 async def follow(log: EventLog, cursor: int = 0, *, patience: float) -> AsyncGenerator[Event | None]:
-    """Yield the events after `cursor`, live, until the log is closed; None after each `patience` seconds without one."""
+    """Yield the events after `cursor`, live, until the log is closed; None after `patience` seconds without one."""
     while not log.ended_before(cursor):
         for payload in log.after(cursor):
             cursor += 1
