@@ -3,8 +3,9 @@
 import asyncio
 from contextlib import aclosing
 
+from assistant import leases
 from assistant.conf import get_settings
-from assistant.models import Agent, Message
+from assistant.models import Agent
 from assistant.providers import Model, ModelRequest, get_model
 from assistant.runs import registry
 from assistant.threads import in_thread
@@ -17,7 +18,8 @@ async def startup() -> None:
     """Make the default model ready, so that the first caller doesn't wait for it, and end what a dead process left."""
     model = get_model(get_settings().ASSISTANT_MODEL)
     await model.start()
-    await in_thread(lambda: Message.objects.abandoned().interrupt())
+    await in_thread(leases.sweep)
+    registry.keeper.hold()
     if model.capacity is not None:
         instructions = await in_thread(lambda: Agent.objects.filter(pk="default").values_list("instructions").first())
         await asyncio.gather(*(warm(model, *(instructions or ("",))) for _ in range(PLACES)))
@@ -33,5 +35,6 @@ async def warm(model: Model, instructions: str) -> None:
 
 async def shutdown() -> None:
     """End and store every answer, then let go of the default model."""
+    registry.keeper.release()
     await registry.interrupt_all()
     await get_model(get_settings().ASSISTANT_MODEL).aclose()

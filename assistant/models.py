@@ -3,7 +3,7 @@
 import hashlib
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, ClassVar, Self, cast
@@ -13,6 +13,7 @@ from django.contrib.auth.models import Group
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from assistant.conf import get_settings
@@ -20,8 +21,10 @@ from assistant.events import Failed, Finished, FinishReason, Start, Token, Usage
 
 Caller = Any  # the project's user model, or AnonymousUser
 
-# How long past STREAM_TIMEOUT a running answer's process may still be storing it.
-STORING_SECONDS = 30
+# A running answer whose process hasn't renewed it for so long is somebody else's to end.
+LEASE = timedelta(seconds=30)
+# How an answer ends whose process stopped.
+INTERRUPTED = Failed("The service stopped while it was answering.", 503, retryable=True)
 
 
 def new_message_id() -> str:
@@ -30,6 +33,11 @@ def new_message_id() -> str:
 
 def new_conversation_id() -> str:
     return f"conv_{secrets.token_hex(12)}"
+
+
+def lease_end() -> Any:
+    """Return when a lease that begins now ends, by the database's clock: those of machines differ."""
+    return Now() + LEASE
 
 
 class AgentQuerySet(models.QuerySet["Agent"]):
@@ -118,18 +126,21 @@ class MessageQuerySet(models.QuerySet["Message"]):
     def for_caller(self, caller: Caller) -> Self:
         return self.filter(conversation__owner=caller.pk if caller.is_authenticated else None)
 
-    def abandoned(self) -> Self:
-        """Return answers that still read `running` though the longest answer would have ended: their process died."""
-        longest = timedelta(seconds=get_settings().STREAM_TIMEOUT + STORING_SECONDS)
-        return self.filter(status=Message.Status.RUNNING, created_at__lt=timezone.now() - longest)
+    def running(self, process: str) -> Self:
+        """Return the answers that are the process's to write."""
+        return self.filter(status=Message.Status.RUNNING, process=process)
 
-    def interrupt(self) -> int:
-        """End these answers, whose process is gone; returns how many there were."""
-        return self.update(
-            status=Message.Status.INTERRUPTED,
-            error={"message": "The service stopped while it was answering.", "code": 503, "retryable": True},
-            finished_at=timezone.now(),
-        )
+    def abandoned(self, dead: Sequence[str] = ()) -> Self:
+        """Return answers that still read `running` though their lease is over, or their process one of the dead."""
+        return self.filter(Q(lease_expires_at__lt=Now()) | Q(process__in=dead), status=Message.Status.RUNNING)
+
+    def hand_over(self, process: str) -> int:
+        """Make these answers another process's; returns how many there were."""
+        return self.update(process=process, lease_expires_at=lease_end())
+
+    def renew(self) -> int:
+        """Begin the leases of these answers anew; returns how many there were."""
+        return self.update(lease_expires_at=lease_end())
 
 
 class Message(models.Model):
@@ -160,6 +171,10 @@ class Message(models.Model):
     processing_time = models.FloatField(null=True, blank=True, help_text="Seconds.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     finished_at = models.DateTimeField(null=True, blank=True, editable=False)
+    process = models.CharField(max_length=100, editable=False, help_text="The process that writes the answer.")
+    lease_expires_at = models.DateTimeField(
+        default=lease_end, editable=False, help_text="If it is running after this moment, its process is gone."
+    )
     caller = models.CharField(max_length=64, help_text="Whose Idempotency-Key it is.")
     idempotency_key = models.CharField(max_length=255, null=True, blank=True)  # noqa: DJ001  # null: no key, not unique
     request_hash = models.CharField(max_length=64, blank=True)
@@ -209,10 +224,16 @@ class Message(models.Model):
         yield encode(self.ending())
 
     def events_after(self, cursor: int) -> Iterator[tuple[int, str]]:
-        """Yield the numbered events after `cursor` of an answer that has ended."""
+        """Yield the numbered events after `cursor` of an answer that has ended.
+
+        Of an answer whose process died less may be stored than a reader has: each one hears that it was interrupted.
+        """
+        number = 0
         for number, payload in enumerate(self.payloads(), start=1):
             if number > cursor:
                 yield number, payload
+        if cursor >= number and self.status == self.Status.INTERRUPTED:
+            yield cursor + 1, encode(self.ending())
 
     def ending(self) -> Finished | Failed:
         """Return the last event of an answer that has ended."""
@@ -229,7 +250,7 @@ class Message(models.Model):
         events: list[Any],
         usage: Usage,
         time_to_first_token: float | None,
-        processing_time: float,
+        processing_time: float | None,
     ) -> None:
         """Take over how the answer ended; `store_ending` writes it."""
         self.status = status
@@ -242,13 +263,33 @@ class Message(models.Model):
         self.processing_time = processing_time
         self.finished_at = timezone.now()
 
-    def store_ending(self) -> None:
-        """Write the ending, unless the row is gone or was ended by somebody else."""
+    def store_ending(self) -> Finished | Failed:
+        """Write the ending and return it; where another process took the answer over, it was interrupted."""
         values = {name: getattr(self, name) for name in ENDING_FIELDS}
-        Message.objects.filter(pk=self.pk, status=Message.Status.RUNNING).update(**values)
-        Conversation.objects.filter(pk=self.conversation_id).update(updated_at=self.finished_at)
+        if Message.objects.filter(pk=self.pk).running(self.process).update(**values):
+            Conversation.objects.filter(pk=self.conversation_id).update(updated_at=self.finished_at)
+        else:
+            self.status, self.error, self.finish_reason = self.Status.INTERRUPTED, asdict(INTERRUPTED), ""
+        return self.ending()
+
+    def interrupt(self, payloads: Sequence[str]) -> None:
+        """End an answer whose process is gone, with what is known of its stream."""
+        known = [json.loads(payload) for payload in payloads]
+        kept = [event for event in known if event["type"] in KEPT]
+        self.end(
+            INTERRUPTED,
+            status=self.Status.INTERRUPTED,
+            text="".join(event["content"] for event in kept if event["type"] == "token"),
+            events=[len(event["content"]) if event["type"] == "token" else event for event in kept],
+            usage=Usage(),
+            time_to_first_token=None,
+            processing_time=None,
+        )
+        self.store_ending()
 
 
+# The events of a stream that a row keeps.
+KEPT = {"token", "tool_call", "tool_result"}
 ENDING_FIELDS = (
     "status",
     "finish_reason",

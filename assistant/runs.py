@@ -14,7 +14,8 @@ from assistant import events
 from assistant.coalescing import Coalescer
 from assistant.errors import AssistantError, Busy, ModelTimeout
 from assistant.events import Event, Failed, Finished, FinishReason, Start, Token, ToolCall, ToolResult, Usage
-from assistant.models import Message
+from assistant.leases import Keeper
+from assistant.models import INTERRUPTED, Message
 from assistant.providers import Completion
 from assistant.threads import in_thread
 from wire.errors import SENTENCES
@@ -29,8 +30,6 @@ MAX_CHARS = 1_000_000
 Steps = AsyncGenerator[Token | ToolCall | ToolResult | Completion]
 # A response's reader comes only once the middleware is through with it; a client that has gone by then never has one.
 FIRST_READER_SECONDS = 10
-
-SHUTDOWN = Failed("The service stopped while it was answering.", 503, retryable=True)
 
 
 @dataclass(slots=True)
@@ -178,7 +177,7 @@ class Run:
 
     def _how_it_ended(self) -> Finished | Failed:
         if self._work.cancelled():
-            return self._finished("cancelled") if self._asked_to == "stop" else SHUTDOWN
+            return self._finished("cancelled") if self._asked_to == "stop" else INTERRUPTED
         match self._work.exception():
             case None:
                 return self._finished(self.transcript.finish_reason)
@@ -206,12 +205,12 @@ class Run:
             processing_time=ending.processing_time if isinstance(ending, Finished) else self._now(),
         )
         try:
-            await in_thread(self.message.store_ending)
+            stored = await in_thread(self.message.store_ending)
         except Exception:  # a stream must not hang because the database is gone
             logger.exception("message=%s state=not_stored", self.message.id)
             return Failed("The answer could not be stored.", 503, retryable=True)
         logger.info("message=%s state=%s", self.message.id, self.message.status)
-        return ending
+        return stored
 
     # The grace period.
 
@@ -227,7 +226,7 @@ class Run:
 
 def status_of(ending: Finished | Failed) -> Message.Status:
     if isinstance(ending, Failed):
-        return Message.Status.INTERRUPTED if ending is SHUTDOWN else Message.Status.FAILED
+        return Message.Status.INTERRUPTED if ending is INTERRUPTED else Message.Status.FAILED
     return Message.Status.CANCELLED if ending.finish_reason == "cancelled" else Message.Status.COMPLETED
 
 
@@ -236,6 +235,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._runs: dict[str, Run] = {}
+        self.keeper = Keeper(self.running)
 
     def get(self, message_id: str) -> Run | None:
         return self._runs.get(message_id)
@@ -246,6 +246,7 @@ class Registry:
     def begin(self, run: Run) -> None:
         self._runs[run.message.id] = run
         run.begin()
+        self.keeper.watch()
 
     def remove(self, run: Run) -> None:
         self._runs.pop(run.message.id, None)

@@ -10,7 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from assistant import toolbox
+from assistant import leases, toolbox
 from assistant.answering import answer
 from assistant.conf import get_settings
 from assistant.context import Brief, Turn
@@ -58,12 +58,15 @@ def begin(ask: Ask) -> Run | Message:
     if known := replayed(ask):
         return joined(known)
     conversation, agent = placed(ask)
+    if not conversation._state.adding:
+        leases.interrupt(conversation.messages.all())
     model = usable_model(agent)
     registry.admit(model=agent.model_name, capacity=model.capacity)
     message = Message(
         conversation=conversation,
         agent=agent,
         model=agent.model_name,
+        process=leases.this_process(),
         prompt=ask.text,
         caller=caller_name(ask.caller),
         idempotency_key=ask.idempotency_key,
@@ -115,8 +118,6 @@ def store(message: Message) -> None:
     with transaction.atomic():
         if message.conversation._state.adding:
             message.conversation.save(force_insert=True)
-        else:
-            message.conversation.messages.abandoned().interrupt()
         message.save(force_insert=True)
 
 

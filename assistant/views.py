@@ -13,7 +13,7 @@ from rest_framework.generics import ListAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from assistant import toolbox, turns
+from assistant import leases, toolbox, turns
 from assistant.conf import get_settings
 from assistant.errors import AssistantError, Conflict, NotFound
 from assistant.models import Agent, Conversation, Message
@@ -250,7 +250,7 @@ def refuse_without_streams(request: Request) -> None:
 def visible_message(request: Request, message_id: str) -> Message:
     mine = Message.objects.for_caller(request.user).filter(pk=message_id)
     message = mine.first()
-    if message and message.status == Message.Status.RUNNING and mine.abandoned().interrupt():
+    if message and message.status == Message.Status.RUNNING and leases.interrupt(mine):
         message = mine.first()
     if message is None:
         raise NotFound("There is no such message.")

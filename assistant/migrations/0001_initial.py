@@ -103,6 +103,8 @@ class Migration(migrations.Migration):
                 ('processing_time', models.FloatField(blank=True, help_text='Seconds.', null=True)),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),
                 ('finished_at', models.DateTimeField(blank=True, editable=False, null=True)),
+                ('process', models.CharField(editable=False, help_text='The process that writes the answer.', max_length=100)),
+                ('lease_expires_at', models.DateTimeField(default=assistant.models.lease_end, editable=False, help_text='If it is running after this moment, its process is gone.')),
                 ('caller', models.CharField(help_text='Whose Idempotency-Key it is.', max_length=64)),
                 ('idempotency_key', models.CharField(blank=True, max_length=255, null=True)),
                 ('request_hash', models.CharField(blank=True, max_length=64)),

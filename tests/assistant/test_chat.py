@@ -203,7 +203,7 @@ async def test_an_answer_whose_process_died_does_not_block_its_conversation(
 ) -> None:
     where = {"conversation_id": (await chat(async_client)).json()["conversation_id"]}
     long_ago = timezone.now() - timedelta(hours=1)
-    await Message.objects.aupdate(status="running", created_at=long_ago)
+    await Message.objects.aupdate(status="running", lease_expires_at=long_ago)
     assert (await chat(async_client, **where)).status_code == 200
     oldest = await Message.objects.order_by("created_at").afirst()
     assert oldest
