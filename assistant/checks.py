@@ -5,6 +5,7 @@ from typing import Any
 from django.core.checks import CheckMessage, Error, register
 from django.core.exceptions import ImproperlyConfigured
 
+from assistant import sharing
 from assistant.conf import get_settings
 
 
@@ -12,6 +13,7 @@ from assistant.conf import get_settings
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
     try:
         get_settings()
+        sharing.check_settings()
     except ImproperlyConfigured as error:
         return [Error(str(error), id="assistant.E001")]
     return []

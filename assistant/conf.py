@@ -26,6 +26,8 @@ class Settings:
     """Tools that nobody may call."""
     OPENAI_BASE_URL: Annotated[str, Field(pattern=r"^https?://")] = "https://api.openai.com/v1"
     OPENAI_API_KEY: str = ""
+    REDIS_URL: str = ""
+    """Where the processes of the service tell each other of running answers; empty: they don't."""
     MODEL_CONNECT_TIMEOUT: Seconds = 5
     MODEL_FIRST_TOKEN_TIMEOUT: Seconds = 120
     MODEL_IDLE_TIMEOUT: Seconds = 30

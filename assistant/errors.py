@@ -55,6 +55,14 @@ class Busy(AssistantError):
     retry_after = 2
 
 
+class Unreachable(AssistantError):
+    """What the processes share can't be reached; the operator must act, and the caller may come back later."""
+
+    status = 503
+    message = "Answers of other processes can't be reached right now."
+    retry_after = 5
+
+
 class ModelError(AssistantError):
     """The model failed: it answered with an error, hung up, or sent what can't be read."""
 

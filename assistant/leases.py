@@ -13,6 +13,7 @@ from typing import Protocol
 
 from django.core.files import locks
 
+from assistant import sharing
 from assistant.conf import get_settings
 from assistant.models import LEASE, Message, MessageQuerySet
 from assistant.threads import given_back
@@ -114,7 +115,8 @@ def end(message: Message, dead: Sequence[str]) -> bool:
     if not Message.objects.filter(pk=message.pk).abandoned(dead).hand_over(this_process()):
         return False
     message.process = this_process()
-    message.interrupt([])
+    message.take_events(sharing.sealed_events(message))
+    message.interrupt()
     logger.warning("message=%s state=%s", message.pk, message.status)
     return True
 

@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import aclosing
 
-from assistant import leases
+from assistant import leases, sharing
 from assistant.conf import get_settings
 from assistant.models import Agent
 from assistant.providers import Model, ModelRequest, get_model
@@ -16,6 +16,7 @@ PLACES = 2
 
 async def startup() -> None:
     """Make the default model ready, so that the first caller doesn't wait for it, and end what a dead process left."""
+    sharing.check_settings()
     model = get_model(get_settings().ASSISTANT_MODEL)
     await model.start()
     await in_thread(leases.sweep)
@@ -37,4 +38,5 @@ async def shutdown() -> None:
     """End and store every answer, then let go of the default model."""
     registry.keeper.release()
     await registry.interrupt_all()
+    await sharing.aclose()
     await get_model(get_settings().ASSISTANT_MODEL).aclose()

@@ -134,6 +134,9 @@ class MessageQuerySet(models.QuerySet["Message"]):
         """Return answers that still read `running` though their lease is over, or their process one of the dead."""
         return self.filter(Q(lease_expires_at__lt=Now()) | Q(process__in=dead), status=Message.Status.RUNNING)
 
+    def ended(self) -> Self:
+        return self.exclude(status=Message.Status.RUNNING)
+
     def hand_over(self, process: str) -> int:
         """Make these answers another process's; returns how many there were."""
         return self.update(process=process, lease_expires_at=lease_end())
@@ -197,6 +200,10 @@ class Message(models.Model):
 
     def __str__(self) -> str:
         return self.id
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status != self.Status.RUNNING
 
     @property
     def usage(self) -> Usage:
@@ -272,15 +279,20 @@ class Message(models.Model):
             self.status, self.error, self.finish_reason = self.Status.INTERRUPTED, asdict(INTERRUPTED), ""
         return self.ending()
 
-    def interrupt(self, payloads: Sequence[str]) -> None:
-        """End an answer whose process is gone, with what is known of its stream."""
+    def take_events(self, payloads: Sequence[str]) -> None:
+        """Take over what is known of the stream."""
         known = [json.loads(payload) for payload in payloads]
         kept = [event for event in known if event["type"] in KEPT]
+        self.text = "".join(event["content"] for event in kept if event["type"] == "token")
+        self.events = [len(event["content"]) if event["type"] == "token" else event for event in kept]
+
+    def interrupt(self) -> None:
+        """End an answer whose process is gone."""
         self.end(
             INTERRUPTED,
             status=self.Status.INTERRUPTED,
-            text="".join(event["content"] for event in kept if event["type"] == "token"),
-            events=[len(event["content"]) if event["type"] == "token" else event for event in kept],
+            text=self.text,
+            events=self.events,
             usage=Usage(),
             time_to_first_token=None,
             processing_time=None,

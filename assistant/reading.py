@@ -1,22 +1,29 @@
-"""Reading an answer's events from a cursor, for every transport."""
+"""Reading an answer's events from a cursor, for every transport: live here, live in another process, or stored."""
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 
+from assistant import sharing
 from assistant.errors import Conflict
 from assistant.models import Message
 from assistant.runs import Run, registry
-from wire.eventlog import Event, follow
+from wire.eventlog import Event, EventLog, follow
 from wire.sse import HEARTBEAT_SECONDS
 
 
 async def make_ready(turn: Run | Message) -> None:
-    """Begin the answer if nobody has. Raises `Conflict` where it can't be read: before a stream starts, not in it."""
+    """Begin the answer if nobody has. Raises what keeps it from being read: before a stream starts, not in it.
+
+    Raises `Conflict` for an answer that another process writes and alone can stream, and `Unreachable` where Redis,
+    which would have it, doesn't answer.
+    """
     if isinstance(turn, Run):
         if not turn.has_begun:
             registry.begin(turn)
-    elif turn.status == Message.Status.RUNNING:
-        raise Conflict("The answer is being written by another process, which alone can stream it.")
+    elif not turn.has_ended:
+        if not sharing.is_on():
+            raise Conflict("The answer is being written by another process, and can be read here once it has ended.")
+        await sharing.check()
 
 
 async def events_after(turn: Run | Message, cursor: int = 0) -> AsyncGenerator[Event | None]:
@@ -24,11 +31,36 @@ async def events_after(turn: Run | Message, cursor: int = 0) -> AsyncGenerator[E
 
     Whoever reads counts as a reader of the answer until the generator is closed.
     """
-    if isinstance(turn, Run):
-        with turn.reading():
-            async with aclosing(follow(turn.log, cursor, patience=HEARTBEAT_SECONDS)) as events:
-                async for event in events:
-                    yield event
-    else:
+    if isinstance(turn, Message) and turn.has_ended:
         for event in turn.events_after(cursor):
             yield event
+        return
+    async with log_of(turn) as log, aclosing(follow(log, cursor, patience=HEARTBEAT_SECONDS)) as events:
+        async for each in events:
+            yield each
+
+
+@asynccontextmanager
+async def log_of(turn: Run | Message) -> AsyncIterator[EventLog]:
+    """Count as a reader of a running answer, and have its log."""
+    if isinstance(turn, Run):
+        with turn.reading():
+            yield turn.log
+    else:
+        exchange = await sharing.exchange()
+        async with exchange.following(turn) as log:
+            yield log
+
+
+async def whole(turn: Run | Message) -> Message:
+    """Return the message once its answer has ended, having begun it if nobody has. Raises as `make_ready`."""
+    await make_ready(turn)
+    if isinstance(turn, Message) and turn.has_ended:
+        return turn
+    if isinstance(turn, Run):
+        with turn.reading():
+            return await turn.wait()
+    async with aclosing(events_after(turn)) as events:
+        async for _ in events:
+            pass
+    return await sharing.refreshed(turn)

@@ -10,7 +10,7 @@ from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from assistant import events
+from assistant import events, sharing
 from assistant.coalescing import Coalescer
 from assistant.errors import AssistantError, Busy, ModelTimeout
 from assistant.events import Event, Failed, Finished, FinishReason, Start, Token, ToolCall, ToolResult, Usage
@@ -30,6 +30,8 @@ MAX_CHARS = 1_000_000
 Steps = AsyncGenerator[Token | ToolCall | ToolResult | Completion]
 # A response's reader comes only once the middleware is through with it; a client that has gone by then never has one.
 FIRST_READER_SECONDS = 10
+# A process that reads along says so every five seconds.
+LAPSE_SECONDS = 15
 
 
 @dataclass(slots=True)
@@ -82,6 +84,7 @@ class Run:
         self._readers = 0
         self._asked_to: Literal["stop", "interrupt"] | None = None
         self._grace: asyncio.TimerHandle | None = None
+        self._elsewhere: dict[str, asyncio.TimerHandle] = {}
         self._done: Future[None] = Future()
         self.has_begun = False
 
@@ -94,6 +97,8 @@ class Run:
         # A context of its own: the request's holds a thread that ends with the request.
         self._work = self._loop.create_task(self._follow_steps(), context=Context())
         self._owner = self._loop.create_task(self._own(), context=Context())
+        if sharing.is_on():
+            self._sharing = self._loop.create_task(sharing.publish(self), context=Context())
         self._start_grace(FIRST_READER_SECONDS)
 
     # For whoever reads along.
@@ -109,6 +114,22 @@ class Run:
         try:
             yield
         finally:
+            self._readers -= 1
+            self._start_grace()
+
+    def attend(self, process: str) -> None:
+        """Count a process as a reader until it says that its readers have left, or isn't heard of for a while."""
+        if lapse := self._elsewhere.get(process):
+            lapse.cancel()
+        else:
+            self._readers += 1
+            self._cancel_grace()
+        self._elsewhere[process] = self._loop.call_later(LAPSE_SECONDS, self.leave, process)
+
+    def leave(self, process: str) -> None:
+        """Count the process as a reader no longer."""
+        if lapse := self._elsewhere.pop(process, None):
+            lapse.cancel()
             self._readers -= 1
             self._start_grace()
 

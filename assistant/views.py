@@ -13,12 +13,12 @@ from rest_framework.generics import ListAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from assistant import leases, toolbox, turns
+from assistant import leases, sharing, toolbox, turns
 from assistant.conf import get_settings
 from assistant.errors import AssistantError, Conflict, NotFound
 from assistant.models import Agent, Conversation, Message
-from assistant.reading import events_after, make_ready
-from assistant.runs import Run, registry
+from assistant.reading import events_after, make_ready, whole
+from assistant.runs import Run
 from assistant.serializers import (
     AgentListSerializer,
     AgentSerializer,
@@ -82,7 +82,7 @@ class ChatView(JSONView):
         give_connection_back()
         if streamed:
             return stream(turn, 0)
-        return Response(AnswerSerializer(succeeded(async_to_sync(complete)(turn))).data)
+        return Response(AnswerSerializer(succeeded(async_to_sync(whole)(turn))).data)
 
 
 class MessageView(JSONView):
@@ -90,7 +90,9 @@ class MessageView(JSONView):
     def get(self, request: Request, message_id: str) -> Response:
         """One answer: its status, its text so far, usage, timing."""
         turn = turns.joined(visible_message(request, message_id))
-        return Response(represent_live(turn) if isinstance(turn, Run) else MessageSerializer(turn).data)
+        if isinstance(turn, Run):
+            return Response(represent_live(turn))
+        return Response(MessageSerializer(async_to_sync(sharing.so_far)(turn)).data)
 
 
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
@@ -118,11 +120,10 @@ class MessageStopView(JSONView):
     def post(self, request: Request, message_id: str) -> Response:
         """End an answer with what was said so far; of one that has ended nothing changes."""
         turn = turns.joined(visible_message(request, message_id))
-        if isinstance(turn, Run):
-            turn = async_to_sync(stopped)(turn)
-        if turn.status == Message.Status.RUNNING:
-            raise Conflict("The answer is being written by another process.")
-        return Response(MessageSerializer(turn).data)
+        message = async_to_sync(stopped)(turn)
+        if not message.has_ended:
+            raise Conflict("The answer is being written by another process, which can't be told to stop.")
+        return Response(MessageSerializer(message).data)
 
 
 class AgentsView(JSONView):
@@ -163,8 +164,7 @@ class ConversationView(JSONView):
         """Delete a conversation with its messages; an answer that is being written ends."""
         conversation = visible_conversation(request, conversation_id)
         for message in conversation.messages.filter(status=Message.Status.RUNNING):
-            if run := registry.get(message.id):
-                async_to_sync(stopped)(run)
+            async_to_sync(stopped)(turns.joined(message))
         conversation.delete()
         return Response(status=204)
 
@@ -283,24 +283,16 @@ def stream(turn: Run | Message, cursor: int) -> EventStreamResponse:
     return EventStreamResponse(frames(events_after(turn, cursor)))
 
 
-async def complete(turn: Run | Message) -> Message:
-    """Return the message once its answer has ended."""
+async def stopped(turn: Run | Message) -> Message:
+    """Return the message with its answer ended; one in a process that can't be reached goes on."""
     if isinstance(turn, Message):
-        return turn
-    await make_ready(turn)
-    with turn.reading():
-        return await turn.wait()
-
-
-async def stopped(run: Run) -> Message:
-    run.stop()
-    return await run.wait()
+        return await sharing.stop(turn) if sharing.is_on() and not turn.has_ended else turn
+    turn.stop()
+    return await turn.wait()
 
 
 def succeeded(message: Message) -> Message:
     """Return an answer that ended well; raise what went wrong with another."""
-    if message.status == Message.Status.RUNNING:
-        raise Conflict("The answer is still being written by another process.")
     if message.error:
         failure = AssistantError(message.error["message"], retry_after=message.error.get("retry_after"))
         failure.status = message.error["code"]

@@ -46,6 +46,7 @@ try:
     ASSISTANT_DATA_DIR = made(Path(env.str("ASSISTANT_DATA_DIR", str(BASE_DIR / "var"))).absolute())
     STATIC_ROOT = Path(env.str("STATIC_ROOT", str(BASE_DIR / "staticfiles"))).absolute()
     DATABASES = {"default": env.dj_db_url("DATABASE_URL", f"sqlite:///{ASSISTANT_DATA_DIR / 'db.sqlite3'}")}
+    REDIS_URL = env.str("REDIS_URL", "")
     ASSISTANT_MODEL = env.str("ASSISTANT_MODEL", "local:smollm2")
     ASSISTANT_TOOLS_OFF = env.list("ASSISTANT_TOOLS_OFF", ["fetch_url"])
     OPENAI_BASE_URL = env.str("OPENAI_BASE_URL", "https://api.openai.com/v1")

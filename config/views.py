@@ -8,6 +8,7 @@ from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
+from assistant import sharing
 from assistant.conf import get_settings
 from assistant.providers import get_model
 
@@ -24,7 +25,7 @@ async def healthz(request: HttpRequest) -> JsonResponse:
 
 
 async def readyz(request: HttpRequest) -> JsonResponse:
-    """Answer 200 when the database and the model do, else 503 naming what doesn't."""
+    """Answer 200 when the database, the model and, where it is used, Redis do, else 503 naming what doesn't."""
     missing = [name for name, check in CHECKS.items() if not await answers(name, check)]
     if missing:
         return JsonResponse({"status": "unavailable", "missing": missing}, status=503)
@@ -53,4 +54,9 @@ async def model() -> None:
     await get_model(get_settings().ASSISTANT_MODEL).start()
 
 
-CHECKS = {"database": database, "model": model}
+async def redis() -> None:
+    if sharing.is_on():
+        await sharing.check()
+
+
+CHECKS = {"database": database, "model": model, "redis": redis}

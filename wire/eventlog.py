@@ -1,7 +1,8 @@
 """The numbered events of one stream: written once, read by any number of readers at their own pace."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 # An event's number, from 1, and its payload.
 Event = tuple[int, str]
@@ -17,6 +18,7 @@ class EventLog:
         self.payloads: list[str] = []
         self.closed = False
         self._waiters: set[asyncio.Future[None]] = set()
+        self._watchers: set[Callable[[], None]] = set()
 
     def append(self, payload: str) -> None:
         """Add an event, given as its JSON text, and wake whoever waits."""
@@ -48,7 +50,18 @@ class EventLog:
             self._waiters.discard(waiter)
         return True
 
+    @contextmanager
+    def watched(self, watcher: Callable[[], None]) -> Iterator[None]:
+        """Call `watcher` at each event until the block ends."""
+        self._watchers.add(watcher)
+        try:
+            yield
+        finally:
+            self._watchers.discard(watcher)
+
     def _wake(self) -> None:
+        for watcher in self._watchers:
+            watcher()
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
