@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import pytest
+from django.contrib.admin.utils import quote
 from django.contrib.auth.models import User
 from django.test import Client
 
@@ -87,7 +88,8 @@ def test_a_conversation_is_read_and_not_edited(admin: Client) -> None:
     message = turn(
         events=[{"type": "tool_call", **call}, {"type": "tool_result", **call, "result": "<u>", "status": "x"}]
     )
-    page = admin.get(f"/admin/assistant/conversation/{message.conversation_id}/change/").content.decode()
+    address = f"/admin/assistant/conversation/{quote(message.conversation_id)}/change/"
+    page = admin.get(address).content.decode()
     assert "&lt;script&gt;" in page
     assert "<script>alert(1)" not in page
     assert "&lt;u&gt;" in page
