@@ -82,6 +82,7 @@ class Run:
         self._limits = limits
         self._began = began
         self._readers = 0
+        self._was_read = False
         self._asked_to: Literal["stop", "interrupt"] | None = None
         self._grace: asyncio.TimerHandle | None = None
         self._elsewhere: dict[str, asyncio.TimerHandle] = {}
@@ -110,12 +111,24 @@ class Run:
             yield
             return
         self._readers += 1
+        self._was_read = True
         self._cancel_grace()
         try:
             yield
         finally:
             self._readers -= 1
             self._start_grace()
+
+    def unread(self) -> None:
+        """Begin the grace period now if nobody has read: the response that was to do so is gone. From any thread."""
+
+        def begin_grace() -> None:
+            if not self._was_read:
+                self._cancel_grace()
+                self._start_grace()
+
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(begin_grace)
 
     def attend(self, process: str) -> None:
         """Count a process as a reader until it says that its readers have left, or isn't heard of for a while."""

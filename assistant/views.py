@@ -1,6 +1,7 @@
 """The HTTP API: parse, one call, respond."""
 
 import time
+import weakref
 from typing import Any, cast
 
 from asgiref.sync import async_to_sync
@@ -280,7 +281,11 @@ def give_connection_back() -> None:
 def stream(turn: Run | Message, cursor: int) -> EventStreamResponse:
     """Return the turn's events after `cursor`."""
     async_to_sync(make_ready)(turn)
-    return EventStreamResponse(frames(events_after(turn, cursor)))
+    response = EventStreamResponse(frames(events_after(turn, cursor)))
+    if isinstance(turn, Run):
+        # A client that left before the response began: the generator never starts, and nobody closes the response.
+        weakref.finalize(response, turn.unread)
+    return response
 
 
 async def stopped(turn: Run | Message) -> Message:
