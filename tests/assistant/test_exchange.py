@@ -19,7 +19,7 @@ from assistant.models import INTERRUPTED, Conversation, Message
 from assistant.threads import in_thread
 from tests.processes import DEVELOPMENT, manage, stop
 from tests.redis_server import RedisServer, redis_server
-from tests.upstream import until
+from tests.upstream import PATIENCE, until
 from wire.eventlog import Event, EventLog, follow
 
 pytestmark = pytest.mark.usefixtures("db")
@@ -96,8 +96,8 @@ def heard(exchange: Exchange, message: Message) -> list[str]:
 
 
 async def read(exchange: Exchange, message: Message, cursor: int = 0) -> list[Event | None]:
-    async with exchange.following(message) as log:
-        return [event async for event in follow(log, cursor, patience=5)]
+    async with exchange.following(message) as log, asyncio.timeout(PATIENCE):
+        return [event async for event in follow(log, cursor, patience=PATIENCE)]
 
 
 def start(message: Message) -> str:
@@ -188,7 +188,7 @@ async def test_a_redis_that_was_gone_is_caught_up_with(
 
 
 async def test_what_redis_never_heard_comes_from_the_row(hasty: Exchange, message: Message) -> None:
-    async with hasty.following(message) as log:
+    async with hasty.following(message) as log, asyncio.timeout(PATIENCE):
         events = follow(log, patience=5)
         writer = Writer(message)
         first = json.dumps({"type": "start", **{"message_id": message.pk}})
