@@ -164,7 +164,9 @@ class Message(models.Model):
     prompt = models.TextField()
     text = models.TextField(blank=True)
     events = models.JSONField(
-        default=list, blank=True, help_text="The stream in short: the length of each token, and each tool's event."
+        default=list,
+        blank=True,
+        help_text="The stream in short: the length of each token, and each tool's event as JSON text.",
     )
     finish_reason = models.CharField(max_length=12, blank=True)
     error = models.JSONField(null=True, blank=True, help_text="message, code and retryable of what went wrong.")
@@ -213,9 +215,8 @@ class Message(models.Model):
     def tool_calls(self) -> list[dict[str, Any]]:
         """What was called, with its result, in the order of the calls."""
         calls: dict[str, dict[str, Any]] = {}
-        for event in self.events:
-            if isinstance(event, dict):
-                calls.setdefault(event["tool_call_id"], {}).update(event)
+        for event in map(json.loads, (event for event in self.events if isinstance(event, str))):
+            calls.setdefault(event["tool_call_id"], {}).update(event)
         return [{name: value for name, value in call.items() if name != "type"} for call in calls.values()]
 
     def payloads(self) -> Iterator[str]:
@@ -223,8 +224,8 @@ class Message(models.Model):
         yield encode(Start(self.id, self.conversation_id, self.agent_id))
         position = 0
         for event in self.events:
-            if isinstance(event, dict):
-                yield json.dumps(event)
+            if isinstance(event, str):
+                yield event
             else:
                 yield encode(Token(self.text[position : position + event]))
                 position += event
@@ -281,10 +282,13 @@ class Message(models.Model):
 
     def take_events(self, payloads: Sequence[str]) -> None:
         """Take over what is known of the stream."""
-        known = [json.loads(payload) for payload in payloads]
-        kept = [event for event in known if event["type"] in KEPT]
-        self.text = "".join(event["content"] for event in kept if event["type"] == "token")
-        self.events = [len(event["content"]) if event["type"] == "token" else event for event in kept]
+        known = [(payload, json.loads(payload)) for payload in payloads]
+        self.text = "".join(event["content"] for _, event in known if event["type"] == "token")
+        self.events = [
+            len(event["content"]) if event["type"] == "token" else payload
+            for payload, event in known
+            if event["type"] in KEPT
+        ]
 
     def interrupt(self) -> None:
         """End an answer whose process is gone."""

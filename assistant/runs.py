@@ -64,7 +64,8 @@ class Transcript:
                 self.parts.append(content)
                 self.events.append(len(content))
             case ToolCall() | ToolResult():
-                self.events.append(events.payload(event))
+                # As text: PostgreSQL gives back an object with its keys in another order.
+                self.events.append(events.encode(event))
 
 
 class Run:

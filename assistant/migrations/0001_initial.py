@@ -94,7 +94,7 @@ class Migration(migrations.Migration):
                 ('status', models.CharField(choices=[('running', 'Running'), ('completed', 'Completed'), ('failed', 'Failed'), ('cancelled', 'Cancelled'), ('interrupted', 'Interrupted')], default='running', max_length=12)),
                 ('prompt', models.TextField()),
                 ('text', models.TextField(blank=True)),
-                ('events', models.JSONField(blank=True, default=list, help_text="The stream in short: the length of each token, and each tool's event.")),
+                ('events', models.JSONField(blank=True, default=list, help_text="The stream in short: the length of each token, and each tool's event as JSON text.")),
                 ('finish_reason', models.CharField(blank=True, max_length=12)),
                 ('error', models.JSONField(blank=True, help_text='message, code and retryable of what went wrong.', null=True)),
                 ('input_tokens', models.PositiveIntegerField(default=0)),

@@ -1,5 +1,6 @@
 """The admin, through its own pages."""
 
+import json
 import re
 from typing import Any
 
@@ -86,7 +87,13 @@ def turn(**fields: Any) -> Message:
 def test_a_conversation_is_read_and_not_edited(admin: Client) -> None:
     call = {"tool_call_id": "call_1", "name": "search", "parameters": {"query": "<i>"}}
     message = turn(
-        events=[{"type": "tool_call", **call}, {"type": "tool_result", **call, "result": "<u>", "status": "x"}]
+        events=[
+            json.dumps(event)
+            for event in (
+                {"type": "tool_call", **call},
+                {"type": "tool_result", **call, "result": "<u>", "status": "x"},
+            )
+        ]
     )
     address = f"/admin/assistant/conversation/{quote(message.conversation_id)}/change/"
     page = admin.get(address).content.decode()

@@ -233,7 +233,7 @@ async def test_what_a_dead_process_wrote_is_stored_and_ended(here: Exchange, the
     await Message.objects.aupdate(lease_expires_at="2000-01-01T00:00Z")
     assert await in_thread(leases.sweep) == 1
     ended = await Message.objects.aget()
-    assert (ended.status, ended.text, ended.events) == ("interrupted", "One two", [3, call, 4])
+    assert (ended.status, ended.text, ended.events) == ("interrupted", "One two", [3, json.dumps(call), 4])
     assert await reading == list(ended.events_after(0))
     assert json.loads(list(ended.payloads())[-1])["type"] == "error"
 
