@@ -35,6 +35,8 @@ class Served:
     url: str
     process: subprocess.Popen[bytes]
     output: Path
+    data: str | None = None
+    """Its data directory, where it has one."""
 
     def log(self) -> str:
         return self.output.read_text()
@@ -86,9 +88,21 @@ def running(command: list[str], ready: str, **env: str) -> Iterator[Served]:
                 command, cwd=ROOT, env=CLEAN | env, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT
             )
         try:
-            yield Served(f"http://127.0.0.1:{wait_for(process, output, ready)}", process, output)
+            url = f"http://127.0.0.1:{wait_for(process, output, ready)}"
+            yield Served(url, process, output, env.get("ASSISTANT_DATA_DIR"))
         finally:
             stop(process)
+
+
+@contextmanager
+def serving_with_uvicorn(**env: str) -> Iterator[Served]:
+    """Run the service in development under uvicorn, on a database of its own and with `env` on top."""
+    with tempfile.TemporaryDirectory() as directory:
+        data = shutil.copytree(migrated(), Path(directory, "data"), symlinks=True)
+        command = [sys.executable, "-m", "uvicorn", "config.asgi:application", "--port=0", "--no-access-log"]
+        env = {**DEVELOPMENT, "ASSISTANT_DATA_DIR": str(data), **env}
+        with running(command, r"running on http://\S+:(\d+)", **env) as it:
+            yield it
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from django.http import StreamingHttpResponse
 
 from wire.errors import WireError
 from wire.eventlog import Event
+from wire.threads import release_thread
 
 HEARTBEAT_SECONDS = 15.0
 HEARTBEAT = b": keep-alive\n\n"
@@ -55,7 +56,11 @@ class EventStreamResponse(StreamingHttpResponse):
         self.headers["Content-Encoding"] = "identity"
 
     async def __aiter__(self) -> AsyncGenerator[bytes]:
-        """Close the frames when the reader leaves: Django closes its own wrapper and leaves them to the collector."""
+        """Close the frames when the reader leaves: Django closes its own wrapper and leaves them to the collector.
+
+        No thread stays with them.
+        """
+        release_thread()
         async with aclosing(self._iterator) as parts:  # type: ignore[attr-defined]  # Django's own
             async for part in parts:
                 yield part

@@ -1,0 +1,44 @@
+"""An open stream holds a little memory and nothing else. `python -m bench.open_streams` has more of them."""
+
+import asyncio
+import statistics
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import pytest
+
+from tests.open_streams import PATIENT, SAYS_LITTLE, Streams, footprint
+from tests.processes import Served, serving, serving_with_uvicorn
+from tests.upstream import Upstream
+
+pytestmark = [
+    pytest.mark.server,
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
+]
+
+
+@pytest.mark.parametrize(("server", "count"), [(serving, 500), (serving_with_uvicorn, 100)])
+async def test_streams_hold_neither_threads_nor_connections(
+    server: Callable[..., AbstractContextManager[Served]], count: int
+) -> None:
+    with (
+        Upstream(SAYS_LITTLE).in_thread() as upstream,
+        server(**PATIENT, ASSISTANT_MODEL="openai:test", OPENAI_BASE_URL=upstream.url) as it,
+    ):
+        streams = Streams(it)
+        try:
+            await streams.open(20)
+            before = footprint(it)
+            await streams.open(count)
+            async with asyncio.timeout(10):
+                while (after := footprint(it)).threads > before.threads + 4:  # of those that store
+                    await asyncio.sleep(0.05)
+            assert after.database <= 4
+            assert (after.memory - before.memory) / count < 100
+            assert await streams.all_open()
+            assert statistics.median([await streams.healthz() for _ in range(20)]) < 100
+            assert statistics.median([await streams.first_token() for _ in range(20)]) < 500
+        finally:
+            await streams.close()
