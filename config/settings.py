@@ -69,6 +69,9 @@ try:
     BATCH_RETENTION_DAYS = env.int("BATCH_RETENTION_DAYS", 30)
     BATCH_STORED_BODY_BYTES = env.int("BATCH_STORED_BODY_BYTES", 65_536)
     BODY_MAX_BYTES = env.int("BODY_MAX_BYTES", 2 * 1024 * 1024)
+    READ_TIMEOUT = env.float("READ_TIMEOUT", 30)
+    WRITE_TIMEOUT = env.float("WRITE_TIMEOUT", 30)
+    SHUTDOWN_GRACE = env.float("SHUTDOWN_GRACE", 30)
     LOG_LEVEL = env.str("LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"]))
     env.seal()
 except EnvError as error:

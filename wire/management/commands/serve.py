@@ -1,5 +1,7 @@
 """`manage.py serve`: the project's own server."""
 
+import resource
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
 
@@ -7,7 +9,9 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.module_loading import import_string
 
+from wire.conf import read
 from wire.lifespan import StartupFailed
+from wire.limits import Limits
 from wire.server import CannotListen, Server
 
 
@@ -24,9 +28,11 @@ class Command(BaseCommand):
                 f"HOST={host} would open a development server (DEBUG=true) to other machines. "
                 "Listen on 127.0.0.1, or turn DEBUG off and set SECRET_KEY and ALLOWED_HOSTS."
             )
+        limits = read(Limits)
         application = import_string(settings.ASGI_APPLICATION)
+        raise_file_limit()
         try:
-            Server(application, host=host, port=port, announce=self.announce).run()
+            Server(application, host=host, port=port, announce=self.announce, limits=limits).run()
         except CannotListen as error:
             raise CommandError(str(error)) from None
         except StartupFailed as error:
@@ -43,3 +49,10 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def raise_file_limit() -> None:
+    """Take as many open files as the system gives: a stream needs two, and 1,024 is what a shell starts with."""
+    with suppress(ValueError, OSError):
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
