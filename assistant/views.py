@@ -34,6 +34,7 @@ from assistant.serializers import (
     ToolSerializer,
     represent_live,
 )
+from wire import draining
 from wire.openapi import event_stream, fails
 from wire.requests import flag, idempotency_key
 from wire.rest import Pages
@@ -237,6 +238,7 @@ def choice(request: Request, name: str, choices: tuple[str, ...]) -> str:
 
 
 def refuse_without_streams(request: Request) -> None:
+    draining.refuse()
     if not get_settings().STREAM_ENABLED:
         raise PermissionDenied("Streaming is switched off here (STREAM_ENABLED=false). Chat without it works.")
     if not can_stream.get():

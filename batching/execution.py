@@ -82,12 +82,11 @@ class Execution:
         late = f"after {self._terms.timeout:g} s"
         return self._give_up(f"Not started: the batch ended {late}", f"Timed out {late}", status=504)
 
-    def call_off(self) -> None:
-        """Give up because nobody waits for the answers any more."""
+    def call_off(self, why: str = "the client went away") -> None:
+        """Give up: nobody waits for the answers any more, or nobody can."""
         for item in self._items:
             item.cancelled = item.answer is None
-        gone = "the client went away"
-        self._give_up(f"Not started: {gone}", f"Cancelled: {gone}", status=503)
+        self._give_up(f"Not started: {why}", f"Cancelled: {why}", status=503)
 
     def _start(self) -> None:
         for item in self._items:

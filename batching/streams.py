@@ -2,7 +2,7 @@
 
 Where an item is answered with an event stream itself, each of its events comes as `{"type": "item", "id", "event"}`
 before its `response`, whose body is the last of them. The last event of all is `end`, or `error` where the batch itself
-failed.
+failed or its process stops.
 """
 
 import asyncio
@@ -21,12 +21,14 @@ from batching.execution import Execution
 from batching.models import Batch
 from batching.outbox import Outbox
 from batching.recording import Record
+from wire import draining
 from wire.errors import SENTENCES
 from wire.sse import HEARTBEAT, HEARTBEAT_SECONDS, EventStreamResponse, frame
 
 logger = logging.getLogger(__name__)
 
 EVENTS, LINES = "text/event-stream", "application/x-ndjson"
+INTERRUPTED = "The service stopped while the batch was running."
 
 # The work of streams that have yet to end; held here, so that it isn't lost before it has.
 working: set[asyncio.Task[None]] = set()
@@ -51,6 +53,7 @@ class Stream:
         self._heartbeat = HEARTBEAT if media_type == EVENTS else b""
         self._work: asyncio.Task[None] | None = None
         self._stopped = False
+        self._interrupted = False
 
     async def __aiter__(self) -> AsyncGenerator[bytes]:
         self._begin()
@@ -78,11 +81,19 @@ class Stream:
         self._work = self._loop.create_task(self._run(), context=Context())
         working.add(self._work)
         self._work.add_done_callback(working.discard)
+        draining.over.call(self._interrupt)
+        self._work.add_done_callback(lambda _: draining.over.forget(self._interrupt))
 
     def _stop(self) -> None:
         if self._work and not self._stopped:
             self._stopped = True
             self._work.cancel()
+
+    def _interrupt(self) -> None:
+        """End the batch because its process stops: what has no answer gets one, then comes the last event."""
+        self._interrupted = True
+        self._execution.call_off("the service stopped")
+        self._stop()
 
     async def _next(self) -> str | None:
         """Return the next event as JSON, an empty string after some time without one, None after the last."""
@@ -97,6 +108,10 @@ class Stream:
             self._outbox.post({"type": "start", "batch_id": self._record.batch.pk, "total": self._record.batch.total})
             await self._answer()
             self._outbox.post({"type": "end", "batch_id": self._record.batch.pk, **batches.totals(self._record.batch)})
+        except asyncio.CancelledError:
+            if not self._interrupted:
+                raise
+            self._outbox.post({"type": "error", "message": INTERRUPTED, "code": 503, "retryable": True})
         except Exception:  # a stream has a last event, whatever happens
             logger.exception("batch=%s state=crashed", self._record.batch.pk)
             self._outbox.post({"type": "error", "message": SENTENCES[500], "code": 500, "retryable": False})
@@ -108,7 +123,8 @@ class Stream:
         try:
             in_time = await self._execution.run()
         except asyncio.CancelledError:
-            batches.close_aside(self._record, Batch.Status.CANCELLED)
+            status = Batch.Status.INTERRUPTED if self._interrupted else Batch.Status.CANCELLED
+            batches.close_aside(self._record, status)
             raise
         closing = batches.close_aside(self._record, batches.ended(in_time))
         await finished(closing, batches.patience(self._execution))

@@ -30,6 +30,7 @@ from batching.serializers import (
     BatchSerializer,
     EnvelopeSerializer,
 )
+from wire import draining
 from wire.middleware import request_id
 from wire.openapi import event_stream, fails
 from wire.requests import flag, idempotency_key
@@ -127,6 +128,8 @@ class BatchesView(BatchingView, ListAPIView[Batch]):
         if not settings.BATCH_ENABLED:
             raise SwitchedOff
         media_type = wanted(request)
+        if media_type:
+            draining.refuse()
         origin = origin_of(request._request)
         terms = terms_of(settings, origin, began)
         ask = asked(request, terms)

@@ -11,6 +11,7 @@ from django.shortcuts import render
 from assistant import sharing
 from assistant.conf import get_settings
 from assistant.providers import get_model
+from wire import draining
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +26,9 @@ async def healthz(request: HttpRequest) -> JsonResponse:
 
 
 async def readyz(request: HttpRequest) -> JsonResponse:
-    """Answer 200 when the database, the model and, where it is used, Redis do, else 503 naming what doesn't."""
+    """Answer 200 when the database, the model and, where it is used, Redis do, else 503; 503 while it stops."""
+    if draining.begun.has_come:
+        return JsonResponse({"status": "stopping"}, status=503)
     missing = [name for name, check in CHECKS.items() if not await answers(name, check)]
     if missing:
         return JsonResponse({"status": "unavailable", "missing": missing}, status=503)

@@ -19,7 +19,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize(("server", "count"), [(serving, 500), (serving_with_uvicorn, 100)])
+@pytest.mark.parametrize(("server", "count"), [(serving, 300), (serving_with_uvicorn, 40)])
 async def test_streams_hold_neither_threads_nor_connections(
     server: Callable[..., AbstractContextManager[Served]], count: int
 ) -> None:
