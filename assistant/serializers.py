@@ -7,7 +7,7 @@ from rest_framework import serializers
 from assistant.conf import get_settings
 from assistant.models import Agent, Conversation, Message
 from assistant.runs import Run
-from wire.fields import StrictBooleanField, StrictCharField
+from wire.fields import StrictBooleanField, StrictCharField, StrictIntegerField
 
 
 class ChatSerializer(serializers.Serializer[Any]):
@@ -121,3 +121,26 @@ class ExecutionSerializer(serializers.Serializer[Any]):
     result = serializers.CharField(help_text="Reads as text, for a person or a model.")
     data = serializers.JSONField(help_text="The same, structured.")  # type: ignore[assignment]  # the contract's name
     processing_time = serializers.FloatField(help_text="Seconds.")
+
+
+class FrameSerializer(serializers.Serializer[Any]):
+    """What every frame that a client sends over a WebSocket has."""
+
+    type = StrictCharField()
+    ref = StrictCharField(required=False, max_length=64, help_text="The caller's own; every reply carries it.")
+
+
+class ChatFrameSerializer(FrameSerializer, ChatSerializer):
+    stream = None  # type: ignore[assignment]  # how DRF leaves out a field: every answer here is a stream
+    idempotency_key = StrictCharField(required=False)
+    on_disconnect = StrictCharField(required=False)
+
+
+class StopFrameSerializer(FrameSerializer):
+    message_id = StrictCharField()
+
+
+class ResumeFrameSerializer(StopFrameSerializer):
+    after = StrictIntegerField(
+        min_value=0, max_value=10**9 - 1, default=0, help_text="The id of the last event that the client has."
+    )

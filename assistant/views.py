@@ -67,7 +67,7 @@ class ChatView(JSONView):
     )
     def post(self, request: Request) -> Response | EventStreamResponse:
         began = time.monotonic()
-        body = valid(ChatSerializer, request)
+        body = valid(ChatSerializer, request.data)
         streamed = wants_stream(request, body)
         if streamed:
             refuse_without_streams(request)
@@ -83,7 +83,7 @@ class ChatView(JSONView):
         turn = turns.begin(ask)
         give_connection_back()
         if streamed:
-            return stream(turn, 0)
+            return AnswerStream(turn, 0)
         return Response(AnswerSerializer(succeeded(async_to_sync(whole)(turn))).data)
 
 
@@ -112,7 +112,9 @@ class MessageStreamView(JSONView):
         refuse_without_streams(request)
         turn = turns.joined(visible_message(request, message_id))
         give_connection_back()
-        return stream(turn, read_cursor(request.query_params.get("after") or request.headers.get("Last-Event-ID")))
+        return AnswerStream(
+            turn, read_cursor(request.query_params.get("after") or request.headers.get("Last-Event-ID"))
+        )
 
 
 class MessageStopView(JSONView):
@@ -195,7 +197,7 @@ class ExecuteView(JSONView):
         """Run a tool."""
         began = time.monotonic()
         tool = toolbox.get(name, request.user)
-        parameters = valid(ExecuteSerializer, request)["parameters"]
+        parameters = valid(ExecuteSerializer, request.data)["parameters"]
         give_connection_back()
         output = async_to_sync(tool.run)(parameters)
         return Response(
@@ -211,15 +213,15 @@ class ExecuteView(JSONView):
 # What a request says.
 
 
-def valid(serializer: Any, request: Request) -> dict[str, Any]:
-    """Return the body as the serializer has it.
+def valid(serializer: Any, data: Any) -> dict[str, Any]:
+    """Return a body as the serializer has it.
 
     Raises DRF's `ValidationError`, also for a field that isn't known: a misspelt one would be passed over in silence.
     """
-    if not isinstance(request.data, dict):
+    if not isinstance(data, dict):
         raise ValidationError({"body": ["This has to be a JSON object."]})
-    checked = serializer(data=request.data)
-    unknown = {name: ["This field isn't known."] for name in request.data if name not in checked.fields}
+    checked = serializer(data=data)
+    unknown = {name: ["This field isn't known."] for name in data if name not in checked.fields}
     if not checked.is_valid() or unknown:
         raise ValidationError({**checked.errors, **unknown})
     return cast(dict[str, Any], checked.validated_data)
@@ -280,14 +282,20 @@ def give_connection_back() -> None:
         connection.close()
 
 
-def stream(turn: Run | Message, cursor: int) -> EventStreamResponse:
-    """Return the turn's events after `cursor`."""
-    async_to_sync(make_ready)(turn)
-    response = EventStreamResponse(frames(events_after(turn, cursor)))
-    if isinstance(turn, Run):
-        # A client that left before the response began: the generator never starts, and nobody closes the response.
-        weakref.finalize(response, turn.unread)
-    return response
+class AnswerStream(EventStreamResponse):
+    """The events of a turn after `cursor`. Raises `Conflict` where they can't be read here."""
+
+    def __init__(self, turn: Run | Message, cursor: int) -> None:
+        async_to_sync(make_ready)(turn)
+        super().__init__(frames(events_after(turn, cursor)))
+        self.turn, self.cursor = turn, cursor
+        if isinstance(turn, Run):
+            # A client that left before the response began: the generator never starts, and nobody closes the response.
+            weakref.finalize(self, turn.unread)
+
+    @property
+    def message_id(self) -> str:
+        return (self.turn.message if isinstance(self.turn, Run) else self.turn).id
 
 
 async def stopped(turn: Run | Message) -> Message:

@@ -4,10 +4,8 @@ import logging
 from asyncio import CancelledError
 from collections.abc import Callable
 from contextvars import Context, ContextVar
-from functools import lru_cache
 
 from django.conf import settings
-from django.core.handlers.base import BaseHandler
 from django.core.signals import request_finished, request_started
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
@@ -15,6 +13,7 @@ from django.urls import set_script_prefix
 from batching import answers
 from batching.items import Answer
 from batching.origin import Origin, Sent
+from wire.handler import InnerHandler, handler
 from wire.sse import can_stream
 
 logger = logging.getLogger(__name__)
@@ -23,18 +22,6 @@ inside_item: ContextVar[bool] = ContextVar("batching_inside_item", default=False
 
 # Reads a response while its connection to the view is still open: `answers.read`, or a stream's relay.
 Reader = Callable[[HttpResponseBase], Answer]
-
-
-class ItemHandler(BaseHandler):
-    """Django's handler, without a server around it."""
-
-
-@lru_cache(maxsize=1)
-def handler(middleware: tuple[str, ...]) -> ItemHandler:
-    """Return the process's handler for items; built again only where a test changes the middleware."""
-    built = ItemHandler()
-    built.load_middleware()
-    return built
 
 
 def answered(sent: Sent, origin: Origin, read: Reader, *, streamed: bool) -> Answer:
@@ -56,7 +43,7 @@ def carried_out(sent: Sent, origin: Origin, read: Reader, streamed: bool) -> Ans
     can_stream.set(streamed)
     set_script_prefix(origin.script_name or "/")
     request = origin.request(sent)
-    request_started.send(sender=ItemHandler, **origin.signal(request))
+    request_started.send(sender=InnerHandler, **origin.signal(request))
     response: HttpResponseBase | None = None
     try:
         response = handler(tuple(settings.MIDDLEWARE)).get_response(request)
@@ -68,7 +55,7 @@ def carried_out(sent: Sent, origin: Origin, read: Reader, streamed: bool) -> Ans
 def finish(response: HttpResponseBase | None) -> None:
     """Send `request_finished`, upon which Django gives this thread's database connections back."""
     if response is None:
-        request_finished.send(sender=ItemHandler)
+        request_finished.send(sender=InnerHandler)
     else:
-        response._handler_class = ItemHandler  # type: ignore[attr-defined]  # the sender of request_finished
+        response._handler_class = InnerHandler  # type: ignore[attr-defined]  # the sender of request_finished
         response.close()

@@ -1,6 +1,7 @@
 """The service as an ASGI application, for `manage.py serve`, daphne, uvicorn and others."""
 
 import os
+from typing import Any, cast
 
 from django.core.asgi import get_asgi_application
 from django.core.handlers.asgi import ASGIHandler
@@ -8,12 +9,14 @@ from django.core.handlers.asgi import ASGIHandler
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django_application = get_asgi_application()
 
-from channels.routing import ProtocolTypeRouter  # noqa: E402  # what follows wants Django set up
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402  # what follows wants Django set up
 from django.conf import settings  # noqa: E402
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler  # noqa: E402
+from django.urls import re_path  # noqa: E402
 from servestatic import ServeStaticASGI  # noqa: E402
 
 from assistant.lifespan import shutdown, startup  # noqa: E402
+from assistant.routing import websocket_urlpatterns  # noqa: E402
 from wire.lifespan import Application, Lifespan, Message, Receive, Send  # noqa: E402
 
 
@@ -31,7 +34,7 @@ def with_static_files(application: ASGIHandler) -> Application:
 
 
 async def refuse_websocket(scope: Message, receive: Receive, send: Send) -> None:
-    """Answer 403: the service has no WebSockets."""
+    """Answer 403: there is no WebSocket at this path."""
     await receive()
     await send({"type": "websocket.close"})
 
@@ -39,7 +42,7 @@ async def refuse_websocket(scope: Message, receive: Receive, send: Send) -> None
 application = ProtocolTypeRouter(
     {
         "http": with_static_files(django_application),
-        "websocket": refuse_websocket,
+        "websocket": URLRouter([*websocket_urlpatterns, re_path("", cast(Any, refuse_websocket))]),
         "lifespan": Lifespan(startup, shutdown),
     }
 )

@@ -56,14 +56,18 @@ def request_id_middleware(get_response: GetResponse) -> Middleware:
     """Give each request an id (the caller's own `X-Request-ID` where it is a plain one) and send it back."""
 
     def before(request: HttpRequest) -> None:
-        given = request.META.get("HTTP_X_REQUEST_ID", "")
-        request_id.set(given if ACCEPTABLE_ID.fullmatch(given) else secrets.token_hex(16))
+        request_id.set(acceptable(request.META.get("HTTP_X_REQUEST_ID", "")))
 
     def after(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         response.headers["X-Request-ID"] = request_id.get()
         return response
 
     return around(get_response, before, after)
+
+
+def acceptable(given: str) -> str:
+    """Return the id that a caller gave, or a fresh one where it is no plain one."""
+    return given if ACCEPTABLE_ID.fullmatch(given) else secrets.token_hex(16)
 
 
 @sync_and_async_middleware

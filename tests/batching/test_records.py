@@ -56,13 +56,13 @@ def test_it_is_there_before_the_first_item_runs(send: Send, monkeypatch: pytest.
     monkeypatch.setattr("tests.host.views.lines", look)
     from django.core.signals import request_started
 
-    from batching.dispatch import ItemHandler
+    from wire.handler import InnerHandler
 
-    request_started.connect(look, sender=ItemHandler)
+    request_started.connect(look, sender=InnerHandler)
     try:
         send("POST", "/api/batch", {"requests": [item("/api/echo")]})
     finally:
-        request_started.disconnect(look, sender=ItemHandler)
+        request_started.disconnect(look, sender=InnerHandler)
     assert seen == [("running", ["queued"])]
 
 

@@ -1,0 +1,123 @@
+"""Chat over a WebSocket: many answers on one connection, each read from the Run that server-sent events read too."""
+
+import asyncio
+import json
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, suppress
+from typing import Any
+
+from channels.db import database_sync_to_async
+from channels.exceptions import StopConsumer
+from channels.generic.websocket import AsyncWebsocketConsumer
+from django.http.response import HttpResponseBase
+
+from assistant import frames
+from assistant.calls import Caller, handshake
+from assistant.reading import events_after
+from assistant.views import AnswerStream
+from wire.middleware import acceptable, request_id
+from wire.rest import StrictJSONParser
+
+logger = logging.getLogger(__name__)
+
+# What a connection is closed with: https://www.iana.org/assignments/websocket/websocket.xhtml
+UNSUPPORTED_DATA, TOO_BIG, INTERNAL_ERROR, SERVICE_RESTART = 1003, 1009, 1011, 1012
+
+# Headers of a refusal that its client needs.
+TOLD = ("WWW-Authenticate", "Retry-After")
+
+# Views are sync. A connection that says nothing has no thread, however many there are.
+CALLS = ThreadPoolExecutor(max_workers=8, thread_name_prefix="assistant-socket")
+
+
+class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has no types
+    """One connection. Its frames are carried out in their order; the answers that it reads come side by side."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve the connection until it closes. What it reads ends with it; how it ended, a close code says."""
+        given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+        self.caller = Caller(scope, acceptable(given))
+        request_id.set(self.caller.request_id)
+        self.reading: dict[str, asyncio.Task[None]] = {}
+        try:
+            await self.serve(scope, receive, send)
+        except asyncio.CancelledError:
+            await self.close(SERVICE_RESTART)
+            raise
+        except Exception:  # the last word: the client would wait for ever
+            logger.exception("socket=failed")
+            await self.close(INTERNAL_ERROR)
+
+    async def serve(self, scope: Any, receive: Any, send: Any) -> None:
+        async with asyncio.TaskGroup() as self.readers:
+            await super().__call__(scope, receive, send)
+            for reader in self.reading.values():
+                reader.cancel()
+
+    async def connect(self) -> None:
+        response = await in_thread(handshake, self.caller)
+        if response.status_code >= 300:
+            await self.refuse(response)
+        await self.accept(headers=self.named())
+        logger.info("socket=open")
+
+    def named(self) -> list[tuple[bytes, bytes]]:
+        return [(b"X-Request-ID", self.caller.request_id.encode())]
+
+    async def refuse(self, response: HttpResponseBase) -> None:
+        """Answer the handshake as HTTP does; a server that can't do that answers 403."""
+        logger.info("socket=refused status=%s", response.status_code)
+        if "websocket.http.response" in self.scope.get("extensions", {}):
+            headers = [(b"Content-Type", b"application/json"), *self.named()]
+            headers += [(name.encode(), response.headers[name].encode()) for name in TOLD if name in response.headers]
+            start = {"type": "websocket.http.response.start", "status": response.status_code, "headers": headers}
+            await self.base_send(start)
+            body = json.dumps(frames.body_of(response)).encode()
+            await self.base_send({"type": "websocket.http.response.body", "body": body})
+        else:
+            await self.close()
+        raise StopConsumer
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        if text_data is None:
+            await self.end(UNSUPPORTED_DATA)
+        elif len(text_data.encode(errors="surrogatepass")) > StrictJSONParser().max_bytes():
+            await self.end(TOO_BIG)
+        else:
+            await self.take(await in_thread(frames.answered, text_data, self.caller, frozenset(self.reading)))
+
+    async def end(self, code: int) -> None:
+        await self.close(code)
+        raise StopConsumer
+
+    async def take(self, answered: frames.Answered) -> None:
+        match answered.response:
+            case AnswerStream() as stream:
+                self.reading[stream.message_id] = self.readers.create_task(self.read(stream, answered.ref))
+            case response:
+                await self.say(frames.reply(response, answered.ref))
+
+    async def read(self, stream: AnswerStream, ref: str | None) -> None:
+        """Send an answer's events until the last one."""
+        tail, sent = frames.tail(stream.message_id, ref), False
+        try:
+            async with aclosing(events_after(stream.turn, stream.cursor)) as events:
+                async for event in events:
+                    if event is not None:  # a quiet connection is kept open by the server's pings
+                        sent = True
+                        await self.say(frames.event(*event, tail))
+        finally:
+            del self.reading[stream.message_id]
+            stream.close()
+        if not sent:
+            await self.say(frames.nothing_left(ref))
+
+    async def say(self, text: str) -> None:
+        with suppress(OSError):  # how ASGI says that the client has gone, which `disconnect` says too
+            await self.send(text_data=text)
+
+
+async def in_thread(call: Any, *arguments: Any) -> Any:
+    """Call a view, with the thread's database connection given back afterwards."""
+    return await database_sync_to_async(call, thread_sensitive=False, executor=CALLS)(*arguments)

@@ -1,0 +1,7 @@
+"""The app's WebSockets, for a project's `ProtocolTypeRouter`: `URLRouter(websocket_urlpatterns)`."""
+
+from django.urls import path
+
+from assistant.consumers import ChatConsumer
+
+websocket_urlpatterns = [path("ws/agent/chat", ChatConsumer.as_asgi())]
