@@ -11,14 +11,13 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from daphne.endpoints import build_endpoint_description_strings
 from daphne.http_protocol import HTTPFactory
-from daphne.ws_protocol import WebSocketFactory
 from twisted.internet import reactor as installed_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
@@ -29,18 +28,19 @@ from wire.connection import Connection, Readers, Transport
 from wire.exchange import Exchange, Inbox
 from wire.lifespan import Application, Lifetime
 from wire.limits import Limits
+from wire.websocket import EXTENSIONS, RESTARTING, WebSocket, WebSockets
 
 logger = logging.getLogger(__name__)
 
 # Seconds that an application may take to end when its client has gone, and each step of stopping after the grace.
 PATIENCE = 5.0
+# Seconds in which a WebSocket's application, its lifespan over, may send what is left and close by itself.
+LAST_WORD = 0.5
 # A terminal and make, or a supervisor and its group, hand on the same signal: one that comes this soon is no second.
 SAME_SIGNAL = 1.0
 # Connections that the kernel accepts while the process is busy.
 BACKLOG = 1024
 WEBSOCKET_CHECK_SECONDS = 2.0
-# What a WebSocket is told when the process stops, and when its application fails: RFC 6455, 7.4, and its registry.
-RESTARTING, FAILED = 1012, 1011
 
 reactor: Any = installed_reactor
 twisted_log: Any = globalLogPublisher
@@ -136,14 +136,7 @@ class Server(daphne.server.Server):  # type: ignore[misc]  # daphne has no types
         reactor.run(installSignalHandlers=False)
 
     def listen(self) -> None:
-        self.ws_factory = WebSocketFactory(self, server="")
-        self.ws_factory.setProtocolOptions(
-            autoPingTimeout=self.ping_timeout,
-            allowNullOrigin=True,
-            openHandshakeTimeout=self.websocket_handshake_timeout,
-            maxMessagePayloadSize=self.websocket_max_message_size,
-            maxFramePayloadSize=self.websocket_max_frame_size,
-        )
+        self.ws_factory = WebSockets(self)
         try:
             self.listening = reactor.listenTCP(self.port, Factory(self), backlog=BACKLOG, interface=self.host)
         except CannotListenError as error:
@@ -206,8 +199,9 @@ class Server(daphne.server.Server):  # type: ignore[misc]  # daphne has no types
                     await asyncio.wait(self.applications.values(), return_when=asyncio.FIRST_COMPLETED)
 
     async def end_applications(self) -> None:
+        await self.applications_ended(LAST_WORD)
         for websocket in tuple(self.websockets):
-            close_websocket(websocket, RESTARTING)
+            websocket.serverClose(RESTARTING)
         await self.applications_ended(PATIENCE)
         for application in self.applications.values():
             application.cancel()
@@ -227,8 +221,11 @@ class Server(daphne.server.Server):  # type: ignore[misc]  # daphne has no types
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Inbox:
         inbox = Inbox()
         scope["asgi"] = {"version": "3.0"}
-        send = protocol.send if isinstance(protocol, Exchange) else partial(self.send_websocket, protocol)
-        application = asyncio.get_running_loop().create_task(self.application(scope, inbox.get, send))
+        receive = inbox.get
+        if isinstance(protocol, WebSocket):
+            scope["extensions"] = EXTENSIONS
+            receive = partial(protocol.receive, inbox)
+        application = asyncio.get_running_loop().create_task(self.application(scope, receive, protocol.send))
         self.applications[protocol] = protocol.application = application
         application.add_done_callback(partial(self.application_ended, protocol))
         return inbox
@@ -245,23 +242,11 @@ class Server(daphne.server.Server):  # type: ignore[misc]  # daphne has no types
             patience = asyncio.get_running_loop().call_later(PATIENCE, application.cancel)
             application.add_done_callback(lambda _: patience.cancel())
 
-    async def send_websocket(self, websocket: Any, message: Mapping[str, Any]) -> None:
-        """Take a message from the application; wait while the client is behind."""
-        if websocket not in self.websockets:
-            await asyncio.sleep(0)
-            return
-        websocket.handle_reply(message)
-        if full := getattr(websocket.transport.producer, "full", None):
-            await full.wait()
-
     def application_ended(self, protocol: Any, application: "asyncio.Task[None]") -> None:
         del self.applications[protocol]
         if not application.cancelled() and (error := application.exception()):
             logger.error("application=failed error=%s", type(error).__name__, exc_info=error)
-        if isinstance(protocol, Exchange):
-            protocol.ended()
-        elif protocol in self.websockets:
-            close_websocket(protocol, FAILED)
+        protocol.ended()
 
     def check_websockets(self) -> None:
         """Have idle WebSockets pinged, and dead ones closed."""
@@ -272,14 +257,6 @@ class Server(daphne.server.Server):  # type: ignore[misc]  # daphne has no types
                 logger.exception("websocket=%s state=broken", websocket)
                 self.websockets.discard(websocket)
         reactor.callLater(WEBSOCKET_CHECK_SECONDS, self.check_websockets)
-
-
-def close_websocket(websocket: Any, code: int) -> None:
-    """Close one in the application's place; what closes for an application takes none of these codes."""
-    if websocket.state == websocket.STATE_CONNECTING:
-        websocket.serverReject()
-    elif websocket.state == websocket.STATE_OPEN:
-        websocket.sendCloseFrame(code=code)
 
 
 def url(host: str, port: int) -> str:
