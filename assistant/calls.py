@@ -20,6 +20,7 @@ from django.urls import NoReverseMatch, reverse, set_script_prefix
 
 from assistant.errors import NotFound
 from assistant.views import AnswerStream
+from wire import draining
 from wire.errors import json_error
 from wire.handler import handler
 
@@ -73,6 +74,8 @@ def handshake(caller: Caller) -> HttpResponseBase:
 
     A browser sends its cookies along whatever page connects, and lets that page read, so another site's is refused.
     """
+    if draining.begun.has_come:
+        return json_error(503, draining.Stopping.message)
     request = built(Call("GET", "agents"), caller)
     if not OriginCheck(lambda _: json_error(403)).accepts(request):
         return json_error(403, "A page of this origin may not connect here.")

@@ -16,6 +16,7 @@ from assistant import frames
 from assistant.calls import Caller, handshake
 from assistant.reading import events_after
 from assistant.views import AnswerStream
+from wire import draining
 from wire.middleware import acceptable, request_id
 from wire.rest import StrictJSONParser
 
@@ -26,6 +27,9 @@ UNSUPPORTED_DATA, TOO_BIG, INTERNAL_ERROR, SERVICE_RESTART = 1003, 1009, 1011, 1
 
 # Headers of a refusal that its client needs.
 TOLD = ("WWW-Authenticate", "Retry-After")
+
+# Events after which an answer that has more of them ready gives way to the loop's other tasks.
+EVENTS_AT_ONCE = 16
 
 # Views are sync. A connection that says nothing has no thread, however many there are.
 CALLS = ThreadPoolExecutor(max_workers=8, thread_name_prefix="assistant-socket")
@@ -51,7 +55,10 @@ class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ha
 
     async def serve(self, scope: Any, receive: Any, send: Any) -> None:
         async with asyncio.TaskGroup() as self.readers:
-            await super().__call__(scope, receive, send)
+            try:
+                await super().__call__(scope, receive, send)
+            finally:
+                draining.begun.forget(self.leave)
             for reader in self.reading.values():
                 reader.cancel()
 
@@ -60,7 +67,8 @@ class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ha
         if response.status_code >= 300:
             await self.refuse(response)
         await self.accept(headers=self.named())
-        logger.info("socket=open")
+        draining.begun.call(self.leave)
+        logger.info("socket=open client=%s", ":".join(map(str, self.scope.get("client") or ())))
 
     def named(self) -> list[tuple[bytes, bytes]]:
         return [(b"X-Request-ID", self.caller.request_id.encode())]
@@ -94,6 +102,7 @@ class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ha
     async def take(self, answered: frames.Answered) -> None:
         match answered.response:
             case AnswerStream() as stream:
+                logger.info("socket=reading message=%s after=%s", stream.message_id, stream.cursor)
                 self.reading[stream.message_id] = self.readers.create_task(self.read(stream, answered.ref))
             case response:
                 await self.say(frames.reply(response, answered.ref))
@@ -107,11 +116,25 @@ class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ha
                     if event is not None:  # a quiet connection is kept open by the server's pings
                         sent = True
                         await self.say(frames.event(*event, tail))
+                        if event[0] % EVENTS_AT_ONCE == 0:
+                            await asyncio.sleep(0)
         finally:
             del self.reading[stream.message_id]
             stream.close()
         if not sent:
             await self.say(frames.nothing_left(ref))
+
+    def leave(self) -> None:
+        """Let what is read come to its end, when the process is to stop, and then close."""
+        self.readers.create_task(self.close_when_read())
+
+    async def close_when_read(self) -> None:
+        while self.reading:
+            await asyncio.wait(self.reading.values())
+        await self.close(SERVICE_RESTART)
+
+    async def disconnect(self, code: int) -> None:
+        logger.info("socket=closed code=%s", code)
 
     async def say(self, text: str) -> None:
         with suppress(OSError):  # how ASGI says that the client has gone, which `disconnect` says too

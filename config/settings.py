@@ -41,6 +41,7 @@ try:
     DEBUG = env.bool("DEBUG", False)
     SECRET_KEY = env.str("SECRET_KEY", "development-only" if DEBUG else "")
     ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", LOOPBACK if DEBUG else [])
+    CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
     HOST = env.str("HOST", "127.0.0.1")
     PORT = env.int("PORT", 8000, validate=validate.Range(min=0, max=65535))
     ASSISTANT_DATA_DIR = made(Path(env.str("ASSISTANT_DATA_DIR", str(BASE_DIR / "var"))).absolute())

@@ -80,6 +80,7 @@ async def connected(**headers: str) -> AsyncIterator[Socket]:
         yield socket
     finally:
         await socket.disconnect()
+    assert not socket.future.cancelled(), "the connection ended only because its server ended it"
 
 
 @pytest.fixture
@@ -171,6 +172,27 @@ async def test_a_key_replays_an_answer(socket: Socket, upstream: Upstream) -> No
     assert len(upstream.requests) == 1
     refused = await socket.ask(**asked | {"message": "Something else"})
     assert (refused["type"], refused["code"]) == ("refused", 422)
+
+
+async def test_a_long_answer_gives_way_to_others(socket: Socket, upstream: Upstream, settings: Any) -> None:
+    settings.STREAM_CHUNK_SIZE = 1
+    upstream.script = reply("x" * 1000)
+    await socket.say(type="chat", message="Hi")
+    start, *_ = await socket.rest()
+    assert (await socket.ask(type="resume", message_id=start["message_id"]))["id"] == 1
+    assert socket.output_queue.qsize() < 100
+    assert len(await socket.rest(after=1)) == 1001
+
+
+async def test_what_a_handshake_says_of_one_call_holds_for_none(upstream: Upstream) -> None:
+    own = {"idempotency_key": "k", "last_event_id": "2", "content_type": "text/plain", "content_length": "1"}
+    async with connected(**own) as socket:
+        for _ in range(2):
+            await socket.say(type="chat", message="Hi")
+            events = await socket.rest()
+        assert await Message.objects.acount() == 2
+        await socket.say(type="resume", message_id=events[0]["message_id"])
+        assert await socket.rest() == events
 
 
 # Coming back, stopping, leaving.
