@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ import requests
 from aiohttp import ClientSession, ClientWebSocketResponse, TCPConnector
 
 from assistant.verifier import Verifier
-from tests.processes import PATIENCE, ROOT, Served, serving
+from tests.processes import DEVELOPMENT, PATIENCE, ROOT, Served, migrated, running, serving
 from tests.upstream import Hold, Upstream, holding, reply, until
 from tests.wire.test_websocket import HANDSHAKE
 
@@ -55,6 +56,33 @@ async def hear(socket: ClientWebSocketResponse) -> dict[str, Any]:
     return frame
 
 
+async def test_uvicorn_serves_it_too(upstream: Upstream) -> None:
+    upstream.script = reply("Hello")
+    command = [sys.executable, "-m", "uvicorn", "--port=0", "config.asgi:application"]
+    env = {
+        **DEVELOPMENT,
+        "ASSISTANT_DATA_DIR": str(migrated()),
+        "OPENAI_BASE_URL": upstream.url,
+        "BODY_MAX_BYTES": "99",
+    }
+    with running(command, r"running on http://127.0.0.1:(\d+)", **env) as service:
+        refused = await asyncio.to_thread(shake_hands, service, Authorization="Bearer nonsense")
+        assert (refused.status_code, refused.json()["code"]) == (401, 401)
+        async with connected(service) as socket, connected(service) as idle:
+            assert (await ask(socket, type="chat", message="Hi"))["event"]["type"] == "start"
+            assert (await hear(socket))["event"]["content"] == "Hello"
+            assert (await hear(socket))["event"]["type"] == "end"
+            await socket.send_str("x" * 100)
+            assert (await socket.receive(PATIENCE)).data == 1009
+            service.process.terminate()
+            assert (await idle.receive(PATIENCE)).data == 1012
+
+
+def shake_hands(service: Served, path: str = "/ws/agent/chat", **headers: str) -> requests.Response:
+    """Return the response to a handshake that isn't accepted."""
+    return requests.get(f"{service.url}{path}", headers=HANDSHAKE | headers, timeout=PATIENCE)
+
+
 @pytest.mark.parametrize(
     ("path", "headers", "status"),
     [
@@ -69,7 +97,7 @@ async def hear(socket: ClientWebSocketResponse) -> dict[str, Any]:
     ],
 )
 def test_who_may_not_connect_is_told_why(service: Served, path: str, headers: dict[str, str], status: int) -> None:
-    response = requests.get(f"{service.url}{path}", headers=HANDSHAKE | headers, timeout=PATIENCE)
+    response = shake_hands(service, path, **headers)
     assert (response.status_code, response.json()["code"]) == (status, status)
     assert response.headers.get("WWW-Authenticate") == ("Bearer" if status == 401 else None)
 
