@@ -17,6 +17,10 @@ class Settings:
     STREAM_CHUNK_SIZE: Count = 100
     STREAM_TIMEOUT: Seconds = 300
     STREAM_DISCONNECT_GRACE: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 10
+    CHAT_CONCURRENCY: Count = 1000
+    """Answers that a process writes at once."""
+    CHAT_CONCURRENCY_PER_CALLER: Count = 100
+    """Of these, answers for one caller."""
     TOOL_TIMEOUT: Seconds = 30
     MESSAGE_MAX_CHARS: Count = 32_000
     ASSISTANT_MODEL: Annotated[str, Field(pattern=r"^[\w-]+:.+")] = "local:smollm2"

@@ -52,7 +52,13 @@ class Busy(AssistantError):
 
     status = 503
     message = "Too many answers are being written right now."
-    retry_after = 2
+
+
+class TooManyAnswers(AssistantError):
+    """The caller may come back when one of their answers has ended."""
+
+    status = 429
+    message = "Too many of your answers are being written right now."
 
 
 class Unreachable(AssistantError):

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import aclosing, contextmanager
 from contextvars import Context
@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from assistant import events, sharing
 from assistant.coalescing import Coalescer
-from assistant.errors import AssistantError, Busy, ModelTimeout
+from assistant.errors import AssistantError, ModelTimeout
 from assistant.events import Event, Failed, Finished, FinishReason, Start, Token, ToolCall, ToolResult, Usage
 from assistant.leases import Keeper
 from assistant.models import INTERRUPTED, Message
@@ -71,17 +71,21 @@ class Transcript:
 class Run:
     """One answer under way: the model's calls, the time limit, the numbered log, the stored row, the last event.
 
-    `steps` is what the agent does; it ends with a Completion. `began` is the monotonic moment of the request. A Run
-    lives on the event loop that begins it; `stop` and `wait` may be called from any.
+    `steps` is what the agent does; it ends with a Completion. `began` is the monotonic moment of the request. `leave`
+    is called, once or more, when the answer has ended. A Run lives on the event loop that begins it; `stop` and `wait`
+    may be called from any.
     """
 
-    def __init__(self, *, message: Message, steps: Steps, limits: Limits, began: float) -> None:
+    def __init__(
+        self, *, message: Message, steps: Steps, limits: Limits, began: float, leave: Callable[[], None]
+    ) -> None:
         self.message = message
         self.log = EventLog()
         self.transcript = Transcript()
         self._steps = steps
         self._limits = limits
         self._began = began
+        self._leave = leave
         self._readers = 0
         self._was_read = False
         self._asked_to: Literal["stop", "interrupt"] | None = None
@@ -92,7 +96,6 @@ class Run:
 
     def begin(self) -> None:
         """Send the first event and start to work. The grace period runs until the first reader comes."""
-        self.has_begun = True
         self._loop = asyncio.get_running_loop()
         self._coalescer = Coalescer(chunk_size=self._limits.chunk_size, emit=self._emit)
         self._emit(Start(self.message.id, self.message.conversation_id, self.message.agent_id))
@@ -101,7 +104,16 @@ class Run:
         self._owner = self._loop.create_task(self._own(), context=Context())
         if sharing.is_on():
             self._sharing = self._loop.create_task(sharing.publish(self), context=Context())
+        self.has_begun = True
         self._start_grace(FIRST_READER_SECONDS)
+
+    def abandon(self) -> None:
+        """End an answer that nobody came to begin; of one that has begun nothing changes. It uses the database."""
+        if not self.has_begun:
+            try:
+                Message.objects.filter(pk=self.message.pk, status=Message.Status.RUNNING).interrupt()
+            finally:
+                self._leave()
 
     # For whoever reads along.
 
@@ -173,13 +185,16 @@ class Run:
     async def _follow_steps(self) -> None:
         try:
             async with asyncio.timeout(self._limits.timeout), aclosing(self._steps) as steps:
-                async for step in steps:
-                    self._take(step)
-                    if self.transcript.chars > MAX_CHARS:
-                        self.transcript.finish_reason = "length"
-                        return
+                await self._take_all(steps)
         except TimeoutError as error:
             raise ModelTimeout(f"The answer took longer than {self._limits.timeout:g} s.") from error
+
+    async def _take_all(self, steps: Steps) -> None:
+        async for step in steps:
+            self._take(step)
+            if self.transcript.chars > MAX_CHARS:
+                self.transcript.finish_reason = "length"
+                return
 
     def _take(self, step: Token | ToolCall | ToolResult | Completion) -> None:
         match step:
@@ -206,6 +221,7 @@ class Run:
             ending = await self._store(self._how_it_ended())
         finally:
             registry.remove(self)
+            self._leave()
             self._cancel_grace()
             self._done.set_result(None)
         self.log.close(events.encode(ending))
@@ -279,17 +295,12 @@ class Registry:
         return list(self._runs.values())
 
     def begin(self, run: Run) -> None:
-        self._runs[run.message.id] = run
         run.begin()
+        self._runs[run.message.id] = run
         self.keeper.watch()
 
     def remove(self, run: Run) -> None:
         self._runs.pop(run.message.id, None)
-
-    def admit(self, *, model: str, capacity: int | None) -> None:
-        """Raise `Busy` where the model has as many answers open in this process as it takes."""
-        if capacity is not None and sum(run.message.model == model for run in self.running()) >= capacity:
-            raise Busy
 
     async def interrupt_all(self) -> None:
         """End every answer, with what was said stored and a last event sent."""

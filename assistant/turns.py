@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
@@ -11,10 +13,11 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from assistant import leases, toolbox
+from assistant.admission import Bound, admission
 from assistant.answering import answer
 from assistant.conf import get_settings
 from assistant.context import Brief, Turn
-from assistant.errors import Conflict, KeyReused, ModelMisconfigured, NotFound
+from assistant.errors import Busy, Conflict, KeyReused, ModelMisconfigured, NotFound, TooManyAnswers
 from assistant.models import Agent, Caller, Conversation, Message
 from assistant.providers import Model, get_model
 from assistant.runs import Limits, Run, registry
@@ -29,11 +32,12 @@ KEY_LIFETIME = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a caller asks. `began` is the monotonic moment at which it came."""
+    """What a caller asks. `began` is the monotonic moment at which it came, `address` where an anonymous one is."""
 
     caller: Caller
     text: str
     began: float
+    address: str = ""
     agent_id: str | None = None
     conversation_id: str | None = None
     idempotency_key: str | None = None
@@ -50,10 +54,22 @@ def caller_name(caller: Caller) -> str:
     return f"user:{caller.pk}" if caller.is_authenticated else "anonymous"
 
 
+@contextmanager
+def beginning(ask: Ask) -> Iterator[Run | Message]:
+    """Yield what `begin` returns, and end a Run that has not begun by the end of the block."""
+    turn = begin(ask)
+    try:
+        yield turn
+    finally:
+        if isinstance(turn, Run):
+            turn.abandon()
+
+
 def begin(ask: Ask) -> Run | Message:
     """Store the turn and return the Run that answers it, not yet begun; or the message that a key stands for.
 
-    Raises `NotFound`, `Conflict`, `KeyReused`, `Busy` and `ModelMisconfigured`, and then nothing is stored.
+    Raises `NotFound`, `Conflict`, `KeyReused`, `Busy`, `TooManyAnswers` and `ModelMisconfigured`, and then nothing is
+    stored. Whoever calls this begins the Run, or abandons it.
     """
     if known := replayed(ask):
         return joined(known)
@@ -61,24 +77,38 @@ def begin(ask: Ask) -> Run | Message:
     if not conversation._state.adding:
         leases.interrupt(conversation.messages.all())
     model = usable_model(agent)
-    registry.admit(model=agent.model_name, capacity=model.capacity)
-    message = Message(
-        conversation=conversation,
-        agent=agent,
-        model=agent.model_name,
-        process=leases.this_process(),
-        prompt=ask.text,
-        caller=caller_name(ask.caller),
-        idempotency_key=ask.idempotency_key,
-        request_hash=ask.hash,
-    )
-    turns = [] if conversation._state.adding else earlier(conversation)
-    try:
-        store(message)
-    except IntegrityError:
-        return collided(ask)
-    steps = answer(brief(model, agent, ask, turns))
-    return Run(message=message, steps=steps, limits=limits(ask.on_disconnect), began=ask.began)
+    with ExitStack() as held:
+        held.enter_context(admission.place(bounds(ask, agent, model)))
+        message = Message(
+            conversation=conversation,
+            agent=agent,
+            model=agent.model_name,
+            process=leases.this_process(),
+            prompt=ask.text,
+            caller=caller_name(ask.caller),
+            idempotency_key=ask.idempotency_key,
+            request_hash=ask.hash,
+        )
+        turns = [] if conversation._state.adding else earlier(conversation)
+        try:
+            store(message)
+        except IntegrityError:
+            return collided(ask)
+        steps = answer(brief(model, agent, ask, turns))
+        limit = limits(ask.on_disconnect)
+        return Run(message=message, steps=steps, limits=limit, began=ask.began, leave=held.pop_all().close)
+
+
+def bounds(ask: Ask, agent: Agent, model: Model) -> list[Bound]:
+    """Return what an answer needs a place under; the caller's own comes first, as only they can make room there."""
+    settings = get_settings()
+    caller = caller_name(ask.caller) if ask.caller.is_authenticated else f"address:{ask.address}"
+    own = [] if model.capacity is None else [Bound(f"model:{agent.model_name}", model.capacity, Busy)]
+    return [
+        Bound(caller, settings.CHAT_CONCURRENCY_PER_CALLER, TooManyAnswers),
+        Bound("all", settings.CHAT_CONCURRENCY, Busy),
+        *own,
+    ]
 
 
 def replayed(ask: Ask) -> Message | None:

@@ -36,7 +36,7 @@ from assistant.serializers import (
 )
 from wire import draining
 from wire.openapi import event_stream, fails
-from wire.requests import flag, idempotency_key
+from wire.requests import client_address, flag, idempotency_key
 from wire.rest import Pages
 from wire.sse import EventStreamResponse, NoStream, can_stream, frames, read_cursor
 from wire.views import JSONView
@@ -75,16 +75,17 @@ class ChatView(JSONView):
             caller=request.user,
             text=body["message"],
             began=began,
+            address=client_address(request),
             agent_id=body.get("agent_id"),
             conversation_id=body.get("conversation_id"),
             idempotency_key=idempotency_key(request),
             on_disconnect=cast(turns.OnDisconnect, choice(request, "on_disconnect", ON_DISCONNECT)),
         )
-        turn = turns.begin(ask)
-        give_connection_back()
-        if streamed:
-            return AnswerStream(turn, 0)
-        return Response(AnswerSerializer(succeeded(async_to_sync(whole)(turn))).data)
+        with turns.beginning(ask) as turn:
+            give_connection_back()
+            if streamed:
+                return AnswerStream(turn, 0)
+            return Response(AnswerSerializer(succeeded(async_to_sync(whole)(turn))).data)
 
 
 class MessageView(JSONView):

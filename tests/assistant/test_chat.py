@@ -289,7 +289,7 @@ async def test_a_model_with_all_its_places_taken_is_503(
     call = asyncio.create_task(chat(async_client, "?on_disconnect=cancel"))
     await until(lambda: upstream.requests)
     response = await chat(async_client)
-    assert (response.status_code, response["Retry-After"]) == (503, "2")
+    assert (response.status_code, 1 <= int(response["Retry-After"]) <= 5) == (503, True)
     assert await Message.objects.acount() == 1
     call.cancel()
     await until(lambda: not registry.running())

@@ -17,6 +17,7 @@ from rest_framework.views import APIView
 
 from wire.errors import WireError
 from wire.fields import StrictBooleanField, StrictCharField
+from wire.requests import client_address
 
 SECRET = "/srv/secret/key"
 RAISED: dict[str, Exception] = {
@@ -184,3 +185,12 @@ def test_each_response_has_a_request_id(client: Client) -> None:
 @pytest.mark.parametrize(("given", "kept"), [("abc-1.2:3", True), ("a b", False), ("é", False), ("x" * 129, False)])
 def test_a_plain_request_id_is_the_callers_own(client: Client, given: str, kept: bool) -> None:
     assert (client.get("/api/nothing", headers={"x-request-id": given})["X-Request-ID"] == given) is kept
+
+
+@pytest.mark.parametrize(("proxies", "address"), [(None, "192.0.2.1"), (0, "192.0.2.1"), (1, "c"), (2, "b"), (9, "a")])
+def test_an_address_is_believed_as_far_as_there_are_proxies(
+    settings: Any, rf: Any, proxies: int | None, address: str
+) -> None:
+    settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, "NUM_PROXIES": proxies}
+    request = rf.get("/", REMOTE_ADDR="192.0.2.1", headers={"x-forwarded-for": "a, b, c"})
+    assert client_address(Request(request)) == address
