@@ -1,5 +1,6 @@
 """Reading an answer's events from a cursor, for every transport: live here, live in another process, or stored."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
@@ -7,7 +8,7 @@ from assistant import sharing
 from assistant.errors import Conflict
 from assistant.models import Message
 from assistant.runs import Run, registry
-from wire.eventlog import Event, EventLog, follow
+from wire.eventlog import EVENTS_AT_ONCE, Event, EventLog, follow
 from wire.sse import HEARTBEAT_SECONDS
 
 
@@ -34,6 +35,8 @@ async def events_after(turn: Run | Message, cursor: int = 0) -> AsyncGenerator[E
     if isinstance(turn, Message) and turn.has_ended:
         for event in turn.events_after(cursor):
             yield event
+            if event[0] % EVENTS_AT_ONCE == 0:
+                await asyncio.sleep(0)
         return
     async with log_of(turn) as log, aclosing(follow(log, cursor, patience=HEARTBEAT_SECONDS)) as events:
         async for each in events:

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 # More than any model writes in STREAM_TIMEOUT; it bounds what a run away one can make this process hold.
 MAX_CHARS = 1_000_000
+# Steps after which a model that has more of them ready gives way to the loop's other tasks.
+STEPS_AT_ONCE = 16
 
 Steps = AsyncGenerator[Token | ToolCall | ToolResult | Completion]
 # A response's reader comes only once the middleware is through with it; a client that has gone by then never has one.
@@ -190,11 +192,15 @@ class Run:
             raise ModelTimeout(f"The answer took longer than {self._limits.timeout:g} s.") from error
 
     async def _take_all(self, steps: Steps) -> None:
+        taken = 0
         async for step in steps:
             self._take(step)
             if self.transcript.chars > MAX_CHARS:
                 self.transcript.finish_reason = "length"
                 return
+            taken += 1
+            if taken % STEPS_AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     def _take(self, step: Token | ToolCall | ToolResult | Completion) -> None:
         match step:

@@ -2,11 +2,10 @@ from django.contrib import admin
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
-from config.views import healthz, home, readyz
+from config.views import home, readyz
 
 urlpatterns = [
     path("", home, name="home"),
-    path("healthz", healthz),
     path("readyz", readyz),
     path("admin/", admin.site.urls),
     path("api/", include("assistant.urls")),

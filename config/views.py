@@ -20,11 +20,6 @@ def home(request: HttpRequest) -> HttpResponse:
     return render(request, "home.html")
 
 
-async def healthz(request: HttpRequest) -> JsonResponse:
-    """Answer while the process serves."""
-    return JsonResponse({"status": "ok"})
-
-
 async def readyz(request: HttpRequest) -> JsonResponse:
     """Answer 200 when the database, the model and, where it is used, Redis do, else 503; 503 while it stops."""
     if draining.begun.has_come:

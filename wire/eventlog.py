@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 # An event's number, from 1, and its payload.
 Event = tuple[int, str]
+# After so many a reader that has more of them to come gives way to the loop's other tasks.
+EVENTS_AT_ONCE = 16
 
 
 class EventLog:
@@ -74,5 +76,7 @@ async def follow(log: EventLog, cursor: int = 0, *, patience: float) -> AsyncGen
         for payload in log.after(cursor):
             cursor += 1
             yield cursor, payload
+            if cursor % EVENTS_AT_ONCE == 0:
+                await asyncio.sleep(0)
         if not log.ended_before(cursor) and not log.after(cursor) and not await log.wait(patience):
             yield None

@@ -134,3 +134,11 @@ def test_the_example_of_an_env_file_can_be_copied_as_it_is(data: dict[str, str])
     env = {"ENV_FILE": str(ROOT / ".env.example"), "ASSISTANT_MODEL": "openai:none", **data}
     assert "SECRET_KEY has to be set" in manage("check", **env).stderr
     assert manage("check", **env, DEBUG="true").returncode == 0
+
+
+def test_health_is_told_to_whoever_asks_by_whatever_name() -> None:
+    with serving() as it:
+        response = requests.get(f"{it.url}/healthz", headers={"Host": "10.0.0.1"}, timeout=PATIENCE)
+        assert (response.status_code, response.json()) == (200, {"status": "ok"})
+        assert response.headers["X-Request-ID"]
+        assert requests.post(f"{it.url}/healthz", timeout=PATIENCE).status_code in (403, 404)
