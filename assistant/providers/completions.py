@@ -76,6 +76,8 @@ class Answer:
             for data in self._events.feed(block):
                 if text := self._read(data):
                     yield Token(text)
+                elif self.done:
+                    return  # what follows the last line is heard or not as the network cuts it
         except LineTooLong:
             raise ModelError(UNREADABLE) from None
 
@@ -104,8 +106,8 @@ class Answer:
 
     def _read_otherwise(self, data: bytes) -> str:
         """Read what is rare and orjson refuses: the end, and half of a surrogate pair."""
-        if not data or data == b"[DONE]" or self.done:
-            self.done = self.done or bool(data)
+        if not data or data == b"[DONE]":
+            self.done = bool(data)
             return ""
         try:
             return self._take(json.loads(data))

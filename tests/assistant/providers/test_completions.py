@@ -113,6 +113,12 @@ def test_text_before_a_fault_in_the_same_block_is_heard() -> None:
         next(tokens)
 
 
+@pytest.mark.parametrize("more", [chunk({"content": "b"}), event({"error": "no"}), b"data: nonsense\n\n", DONE])
+def test_what_follows_the_last_line_counts_for_nothing(more: bytes) -> None:
+    whole = b"".join([*deltas("a"), *ending(), more])
+    assert text(read(whole)) == text(read(*deltas("a"), *ending())) == "a"
+
+
 def test_thoughts_are_signs_of_life_and_not_text() -> None:
     answer = Answer()
     assert list(answer.feed(chunk({"role": "assistant", "content": ""}))) == []
