@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import aclosing, contextmanager
-from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ from assistant.coalescing import Coalescer
 from assistant.errors import AssistantError, ModelTimeout
 from assistant.events import Event, Failed, Finished, FinishReason, Start, Token, ToolCall, ToolResult, Usage
 from assistant.leases import Keeper
+from assistant.logs import context_for
 from assistant.models import INTERRUPTED, Message
 from assistant.providers import Completion
 from assistant.threads import in_thread
@@ -101,11 +101,11 @@ class Run:
         self._loop = asyncio.get_running_loop()
         self._coalescer = Coalescer(chunk_size=self._limits.chunk_size, emit=self._emit)
         self._emit(Start(self.message.id, self.message.conversation_id, self.message.agent_id))
-        # A context of its own: the request's holds a thread that ends with the request.
-        self._work = self._loop.create_task(self._follow_steps(), context=Context())
-        self._owner = self._loop.create_task(self._own(), context=Context())
+        context = context_for(self.message.id)
+        self._work = self._loop.create_task(self._follow_steps(), context=context)
+        self._owner = self._loop.create_task(self._own(), context=context)
         if sharing.is_on():
-            self._sharing = self._loop.create_task(sharing.publish(self), context=Context())
+            self._sharing = self._loop.create_task(sharing.publish(self), context=context)
         self.has_begun = True
         self._start_grace(FIRST_READER_SECONDS)
 
@@ -113,7 +113,7 @@ class Run:
         """End an answer that nobody came to begin; of one that has begun nothing changes. It uses the database."""
         if not self.has_begun:
             try:
-                Message.objects.filter(pk=self.message.pk, status=Message.Status.RUNNING).interrupt()
+                self.message.interrupt()
             finally:
                 self._leave()
 

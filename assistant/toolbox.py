@@ -20,6 +20,7 @@ from pydantic_core import ErrorDetails, to_jsonable_python
 
 from assistant.conf import get_settings
 from assistant.errors import CallerError, NotFound, ToolError, ToolTimeout
+from assistant.logs import message_id
 from assistant.providers import ToolSpec
 from assistant.threads import in_thread
 from wire.json import UNSTORABLE
@@ -129,7 +130,7 @@ class Tool:
         except (CallerError, ToolError):
             raise
         except (Exception, SystemExit) as error:  # somebody else's code: it may raise whatever it likes
-            logger.exception("tool=%s state=failed", self.name)
+            logger.exception("message=%s tool=%s state=failed", message_id.get(), self.name)
             raise ToolError(f"The tool {self.name} failed.") from error
 
 

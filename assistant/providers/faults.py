@@ -19,6 +19,7 @@ from assistant.errors import (
     ModelNotFound,
     ModelRefusedCredentials,
 )
+from assistant.logs import message_id
 from assistant.providers import ModelRequest
 
 logger = logging.getLogger(__name__)
@@ -81,7 +82,8 @@ class Fault(Exception):
     def told(self, *, model: str, request: ModelRequest, key: str = "") -> AssistantError:
         """Log what the server said, and return what the caller is told."""
         texts = [text for message in request.messages if isinstance(text := message.get("content"), str)]
-        logger.warning("model=%s status=%s upstream=%r", model, self.status, self.excerpt([key, *texts]))
+        said = self.excerpt([key, *texts])
+        logger.warning("message=%s model=%s status=%s upstream=%r", message_id.get(), model, self.status, said)
         return self.as_error()
 
     def excerpt(self, secrets: Iterable[str]) -> str:

@@ -1,0 +1,15 @@
+"""What each log line of an answer says of where it comes from."""
+
+from contextvars import Context, ContextVar
+
+from wire.middleware import request_id
+
+message_id: ContextVar[str] = ContextVar("message_id", default="-")
+
+
+def context_for(message: str) -> Context:
+    """Return a context of the answer's own: the request's holds a thread that ends with it, and only its id is kept."""
+    context = Context()
+    context.run(request_id.set, request_id.get())
+    context.run(message_id.set, message)
+    return context
