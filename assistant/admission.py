@@ -8,25 +8,36 @@ from dataclasses import dataclass
 from threading import RLock
 
 from assistant.errors import AssistantError
+from assistant.signals import answer_refused
 
 # Seconds after which a refused caller may come back: not all of them at once.
 RETRY_AFTER = range(1, 6)
 
+CALLER, PROCESS, MODEL = "caller", "process", "model"
+
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """At most `places` answers at once that have this `key`; a further one is refused with `refusal`."""
+    """At most `places` answers at once on a process, a caller or a model; a further one is refused with `refusal`.
 
-    key: str
+    `which` tells one caller or model from another.
+    """
+
+    on: str
     places: int
     refusal: type[AssistantError]
+    which: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.on, self.which
 
 
 class Admission:
     """Counts the places that are taken. Requests are handled in threads, so that it is locked."""
 
     def __init__(self) -> None:
-        self._taken: defaultdict[str, int] = defaultdict(int)
+        self._taken: defaultdict[tuple[str, str], int] = defaultdict(int)
         # The collector may end a place that nobody holds any more while this thread takes one.
         self._lock = RLock()
 
@@ -39,8 +50,8 @@ class Admission:
         finally:
             self._give_back(bounds)
 
-    def taken(self) -> dict[str, int]:
-        """Return how many places are taken, by key."""
+    def taken(self) -> dict[tuple[str, str], int]:
+        """Return how many places are taken, by the bounds' keys."""
         with self._lock:
             return dict(self._taken)
 
@@ -48,6 +59,7 @@ class Admission:
         with self._lock:
             for bound in bounds:
                 if self._taken.get(bound.key, 0) >= bound.places:
+                    answer_refused.send_robust(Admission, bound=bound)
                     raise bound.refusal(retry_after=secrets.choice(RETRY_AFTER))
             for bound in bounds:
                 self._taken[bound.key] += 1

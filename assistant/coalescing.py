@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from assistant.events import Token
+from assistant.signals import token_sent
 
 # A token leaves at once unless one left less than this many seconds ago.
 GAP_SECONDS = 0.025
@@ -39,6 +40,9 @@ class Coalescer:
             self._timer = None
         if text := "".join(self._pending):
             self._pending.clear()
-            self._last = self._loop.time()
+            now = self._loop.time()
+            if self._last > float("-inf"):
+                token_sent.send_robust(Coalescer, gap=now - self._last)
+            self._last = now
             for begin in range(0, len(text), self._chunk_size):
                 self._emit(Token(text[begin : begin + self._chunk_size]))

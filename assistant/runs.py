@@ -17,6 +17,7 @@ from assistant.leases import Keeper
 from assistant.logs import context_for
 from assistant.models import INTERRUPTED, Message
 from assistant.providers import Completion
+from assistant.signals import answer_ended, reader_came, reader_left
 from assistant.threads import in_thread
 from wire.errors import SENTENCES
 from wire.eventlog import EventLog
@@ -73,13 +74,13 @@ class Transcript:
 class Run:
     """One answer under way: the model's calls, the time limit, the numbered log, the stored row, the last event.
 
-    `steps` is what the agent does; it ends with a Completion. `began` is the monotonic moment of the request. `leave`
+    `steps` is what the agent does; it ends with a Completion. `began` is the monotonic moment of the request. `release`
     is called, once or more, when the answer has ended. A Run lives on the event loop that begins it; `stop` and `wait`
     may be called from any.
     """
 
     def __init__(
-        self, *, message: Message, steps: Steps, limits: Limits, began: float, leave: Callable[[], None]
+        self, *, message: Message, steps: Steps, limits: Limits, began: float, release: Callable[[], None]
     ) -> None:
         self.message = message
         self.log = EventLog()
@@ -87,7 +88,7 @@ class Run:
         self._steps = steps
         self._limits = limits
         self._began = began
-        self._leave = leave
+        self._release = release
         self._readers = 0
         self._was_read = False
         self._asked_to: Literal["stop", "interrupt"] | None = None
@@ -115,7 +116,7 @@ class Run:
             try:
                 self.message.interrupt()
             finally:
-                self._leave()
+                self._release()
 
     # For whoever reads along.
 
@@ -127,11 +128,13 @@ class Run:
             return
         self._readers += 1
         self._was_read = True
+        reader_came.send_robust(Run)
         self._cancel_grace()
         try:
             yield
         finally:
             self._readers -= 1
+            reader_left.send_robust(Run)
             self._start_grace()
 
     def unread(self) -> None:
@@ -225,17 +228,21 @@ class Run:
             await asyncio.wait({self._work})
             self._coalescer.flush()
             ending = await self._store(self._how_it_ended())
+            answer_ended.send_robust(Run, message=self.message, error=self._error())
         finally:
             registry.remove(self)
-            self._leave()
+            self._release()
             self._cancel_grace()
             self._done.set_result(None)
         self.log.close(events.encode(ending))
 
+    def _error(self) -> BaseException | None:
+        return None if self._work.cancelled() else self._work.exception()
+
     def _how_it_ended(self) -> Finished | Failed:
         if self._work.cancelled():
             return self._finished("cancelled") if self._asked_to == "stop" else INTERRUPTED
-        match self._work.exception():
+        match self._error():
             case None:
                 return self._finished(self.transcript.finish_reason)
             case AssistantError() as error:

@@ -13,7 +13,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from assistant import leases, toolbox
-from assistant.admission import Bound, admission
+from assistant.admission import CALLER, MODEL, PROCESS, Bound, admission
 from assistant.answering import answer
 from assistant.conf import get_settings
 from assistant.context import Brief, Turn
@@ -96,17 +96,17 @@ def begin(ask: Ask) -> Run | Message:
             return collided(ask)
         steps = answer(brief(model, agent, ask, turns))
         limit = limits(ask.on_disconnect)
-        return Run(message=message, steps=steps, limits=limit, began=ask.began, leave=held.pop_all().close)
+        return Run(message=message, steps=steps, limits=limit, began=ask.began, release=held.pop_all().close)
 
 
 def bounds(ask: Ask, agent: Agent, model: Model) -> list[Bound]:
     """Return what an answer needs a place under; the caller's own comes first, as only they can make room there."""
     settings = get_settings()
     caller = caller_name(ask.caller) if ask.caller.is_authenticated else f"address:{ask.address}"
-    own = [] if model.capacity is None else [Bound(f"model:{agent.model_name}", model.capacity, Busy)]
+    own = [] if model.capacity is None else [Bound(MODEL, model.capacity, Busy, agent.model_name)]
     return [
-        Bound(caller, settings.CHAT_CONCURRENCY_PER_CALLER, TooManyAnswers),
-        Bound("all", settings.CHAT_CONCURRENCY, Busy),
+        Bound(CALLER, settings.CHAT_CONCURRENCY_PER_CALLER, TooManyAnswers, caller),
+        Bound(PROCESS, settings.CHAT_CONCURRENCY, Busy),
         *own,
     ]
 

@@ -75,6 +75,7 @@ try:
     READ_TIMEOUT = env.float("READ_TIMEOUT", 30)
     WRITE_TIMEOUT = env.float("WRITE_TIMEOUT", 30)
     SHUTDOWN_GRACE = env.float("SHUTDOWN_GRACE", 30)
+    METRICS_TOKEN = env.str("METRICS_TOKEN", "")
     LOG_LEVEL = env.str("LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"]))
     env.seal()
 except EnvError as error:

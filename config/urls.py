@@ -1,3 +1,4 @@
+from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
@@ -13,4 +14,8 @@ urlpatterns = [
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
 ]
+if settings.METRICS_TOKEN:  # otherwise nothing of Prometheus is imported
+    from config.metrics import metrics
+
+    urlpatterns += [path("metrics", metrics)]
 handler404 = "wire.errors.not_found"

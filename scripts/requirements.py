@@ -11,7 +11,15 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-RUN = ["--extra=server", "--extra=local", "--extra=documents", "--extra=postgres", "--extra=redis", "--group=service"]
+RUN = [
+    "--extra=server",
+    "--extra=local",
+    "--extra=documents",
+    "--extra=postgres",
+    "--extra=redis",
+    "--extra=metrics",
+    "--group=service",
+]
 TEST = [*RUN, "--extra=pydantic-ai", "--group=dev", "--constraint=requirements/run.txt"]
 FILES = {"run": RUN, "test": TEST}
 # No index, no path: the files are the same wherever they were compiled.

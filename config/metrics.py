@@ -1,0 +1,31 @@
+"""`GET /metrics` for Prometheus, where METRICS_TOKEN is set."""
+
+from secrets import compare_digest
+from typing import Any
+
+from django.conf import settings
+from django.dispatch import receiver
+from django.http import HttpRequest, HttpResponse
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
+
+import assistant.metrics  # noqa: F401  # importing switches them on
+from batching.models import Batch
+from batching.signals import batch_finished
+from wire.errors import json_error
+
+BATCHES = Counter("batching_batches", "Batches that have ended.", ["outcome"])
+
+
+@receiver(batch_finished)
+def count_batch(batch: Batch, **kwargs: Any) -> None:
+    BATCHES.labels(batch.status).inc()
+
+
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Answer whoever brings the token (`Authorization: Bearer ...`) with this process's metrics."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not compare_digest(token.strip().encode(), settings.METRICS_TOKEN.encode()):
+        refusal = json_error(401)
+        refusal.headers["WWW-Authenticate"] = "Bearer"
+        return refusal
+    return HttpResponse(generate_latest(), content_type=CONTENT_TYPE_LATEST)
