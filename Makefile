@@ -14,16 +14,16 @@ test: ## run the tests on SQLite and on PostgreSQL
 lint: ## check style, types, migrations and requirements
 	@scripts/lint
 
-bench: ## run the benchmarks
-	@scripts/install test
-	@exec .venv/bin/python -m bench
+bench: ## run the benchmarks, beside peers; PART=late runs one
+	@scripts/install bench .venv-bench
+	@exec .venv-bench/bin/python -m bench $(PART)
 
 requirements: ## compile requirements/*.txt anew from pyproject.toml; OPTIONS=--upgrade takes newer versions
 	@scripts/install test
 	@.venv/bin/python scripts/requirements.py compile $(OPTIONS)
 
 clean: ## remove what was made, except var/ (the data) and .env
-	@rm -rf .venv staticfiles .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	@rm -rf .venv .venv-bench staticfiles .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
 ifdef PYTHON

@@ -1,15 +1,19 @@
-"""Run every benchmark."""
+"""Run the benchmarks, or one: `python -m bench [batches|relay|first_token|late|memory]`."""
 
-import asyncio
-import os
+import sys
+import time
 
-os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
+import uvloop
 
-import django
+from bench import batches, first_token, late, machine, memory, relay
 
-django.setup()
+PARTS = {module.__name__.rpartition(".")[2]: module for module in (relay, first_token, late, memory, batches)}
 
-from bench import batches, relay  # noqa: E402  # what follows wants Django set up
-
-asyncio.run(batches.main())
-asyncio.run(relay.main())
+chosen = sys.argv[1:] or list(PARTS)
+if unknown := set(chosen) - PARTS.keys():
+    sys.exit(f"There is no {unknown.pop()}. {__doc__}")
+print(machine.described())
+busyness, begun = machine.Busyness(), time.monotonic()
+for name in chosen:
+    uvloop.run(PARTS[name].main())
+print(f"\n{time.monotonic() - begun:.0f} s; {busyness.since()}")

@@ -4,23 +4,21 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
-from bench.processes import cpu_seconds
-from tests.processes import DEVELOPMENT, Served, migrated, running, serving
+from bench.processes import Process, started
+from bench.relays import authorization, serve, serve_with_uvicorn
 
 ITEMS = 10
 ROUNDS = 50
 REQUESTS: dict[str, dict[str, Any]] = {
     "DRF view": {"method": "GET", "path": "/api/nothing/drf"},
     "async view": {"method": "GET", "path": "/api/nothing/async"},
-    "chat": {"method": "POST", "path": "/api/agent/chat", "body": {"message": "Go on"}},
+    "chat": {"method": "POST", "path": "/api/agent/chat", "body": {"message": "say 20"}},
 }
-SETTINGS = {"DJANGO_SETTINGS_MODULE": "bench.settings", "LOG_LEVEL": "ERROR"}
 
 
 @dataclass(frozen=True)
@@ -34,15 +32,16 @@ class Cost:
 async def main() -> None:
     print(f"\nTen requests that do little, ms of CPU / wall, mean of {ROUNDS}\n")
     print(f"{'server':<10}{'':<12}{'one by one':>16}{'at once':>16}{'a batch':>16}{'batch CPU / one by one':>24}")
-    upstream = [sys.executable, "-m", "bench.upstream", "20", "20", "0"]
-    for server, start in {"serve": own, "uvicorn": uvicorn}.items():
-        with running(upstream, r"on http://\S+:(\d+)") as model, start(OPENAI_BASE_URL=f"{model.url}/v1") as served:
-            for view, request in REQUESTS.items():
-                await side_by_side(served, server, view, request)
+    with started(sys.executable, "-m", "bench.upstream", "{port}") as model:
+        for server, start in {"serve": serve, "uvicorn": serve_with_uvicorn}.items():
+            with start(model.url, DJANGO_SETTINGS_MODULE="bench.settings") as served:
+                for view, request in REQUESTS.items():
+                    await side_by_side(served, server, view, request)
 
 
-async def side_by_side(served: Served, server: str, view: str, request: dict[str, Any]) -> None:
-    async with aiohttp.ClientSession(served.url, connector=aiohttp.TCPConnector(limit=ITEMS)) as client:
+async def side_by_side(served: Process, server: str, view: str, request: dict[str, Any]) -> None:
+    connector = aiohttp.TCPConnector(limit=ITEMS)
+    async with aiohttp.ClientSession(served.url, connector=connector, headers=authorization()) as client:
 
         async def send() -> None:
             async with client.request(request["method"], request["path"], json=request.get("body")) as response:
@@ -65,20 +64,10 @@ async def side_by_side(served: Served, server: str, view: str, request: dict[str
     print(f"{server:<10}{view:<12}{shown}{costs[2].cpu / costs[0].cpu:>24.2f}")
 
 
-async def cost(served: Served, way: Callable[[], Awaitable[None]]) -> Cost:
+async def cost(served: Process, way: Callable[[], Awaitable[None]]) -> Cost:
     for _ in range(5):
         await way()
-    cpu, wall = cpu_seconds(served), time.perf_counter()
+    cpu, wall = served.cpu_seconds(), time.perf_counter()
     for _ in range(ROUNDS):
         await way()
-    return Cost(1_000 * (cpu_seconds(served) - cpu) / ROUNDS, 1_000 * (time.perf_counter() - wall) / ROUNDS)
-
-
-def own(**env: str) -> AbstractContextManager[Served]:
-    return serving(**SETTINGS, **env)
-
-
-def uvicorn(**env: str) -> AbstractContextManager[Served]:
-    command = [sys.executable, "-m", "uvicorn", "config.asgi:application", "--port=0", "--no-access-log"]
-    env = {**DEVELOPMENT, "ASSISTANT_DATA_DIR": str(migrated()), **SETTINGS, **env}
-    return running(command, r"running on http://\S+:(\d+)", **env)
+    return Cost(1_000 * (served.cpu_seconds() - cpu) / ROUNDS, 1_000 * (time.perf_counter() - wall) / ROUNDS)

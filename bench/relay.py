@@ -1,90 +1,80 @@
-"""What relaying an answer costs: deltas per CPU-second of the relay's process, and the time to the first token.
+"""What relaying costs: deltas per CPU-second of the relay's process, and CPU to begin and end an answer.
 
-The service does all it does for a caller: authentication, rows, Run, log. The peer is bare asyncio that decodes each
-delta and sends it on, which is what the machine can do at most.
+All deltas are those of long answers that come as fast as the relay takes them, twenty in a packet. The cost to begin
+is in both numbers; an answer of one delta is nearly nothing else.
 """
 
-import asyncio
-import json
-import statistics
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from urllib.parse import urlsplit
+from collections import defaultdict
+from statistics import median
 
-from bench.processes import cpu_seconds
-from tests.processes import Served, running, serving
+from bench import client
+from bench.processes import Process
+from bench.relays import ALL, BARE, DIRECT, LIMIT, Relay, side_by_side
 
-DELTAS = 8_000
-# A fast model's server writes what it has: several deltas a packet.
-PER_WRITE = 20
-STREAMS = (1, 16)
-READY = r"on http://\S+:(\d+)"
+STREAMS = (1, 16, 64)
+ROUNDS = 3
+SHORT = 20
+# One stream alone is over too soon to be measured once.
+REPEATED = {1: 5, 16: 1, 64: 1}
 
 
 async def main() -> None:
-    print(f"Relaying {DELTAS:,} deltas a stream; deltas per CPU-second of the relay's process\n")
-    print(f"{'streams':>8}{'raw asyncio':>14}{'this service':>14}{'ratio':>8}")
-    for streams in STREAMS:
-        await side_by_side(streams)
-    await first_token()
+    with side_by_side(ALL) as (upstream, relays):
+        for relay in relays:
+            await client.answers(relay.process.url, relay.ask("say 10"), streams=16, deltas=10)
+        rates: dict[tuple[str, int], list[float]] = defaultdict(list)
+        starts: dict[str, list[float]] = defaultdict(list)
+        others: list[float] = []
+        for _ in range(ROUNDS):
+            for relay in relays:
+                starts[relay.name].append(await to_begin(relay))
+                for streams in STREAMS:
+                    spent = Spent(upstream)
+                    rates[relay.name, streams].append(await per_cpu_second(relay, streams))
+                    if relay.name == LIMIT and streams == max(STREAMS):
+                        others.append(spent.deltas_per_second(relay.deltas * streams))
+    show({key: median(values) for key, values in rates.items()}, {name: median(of) for name, of in starts.items()})
+    print(f"\nThe upstream writes {median(others):,.0f} deltas a CPU-second while bare asyncio relays them.")
 
 
-async def side_by_side(streams: int) -> None:
-    with peers(DELTAS, PER_WRITE, 0) as (raw, service):
-        limit = await per_cpu_second(raw, streams)
-        ours = await per_cpu_second(service, streams)
-    print(f"{streams:>8}{limit:>14,.0f}{ours:>14,.0f}{ours / limit:>8.2f}")
+class Spent:
+    """The CPU time of a process from here on."""
+
+    def __init__(self, process: Process) -> None:
+        self.process, self.before = process, process.cpu_seconds()
+
+    def seconds(self) -> float:
+        return self.process.cpu_seconds() - self.before
+
+    def deltas_per_second(self, deltas: int) -> float:
+        return deltas / self.seconds()
 
 
-async def first_token() -> None:
-    """Print how much later than from bare asyncio a first token comes."""
-    with peers(20, 1, 0.01) as (raw, service):
-        limit, ours = [await times_to_first_token(peer) for peer in (raw, service)]
-    added = [1_000 * (quantile(ours, at) - quantile(limit, at)) for at in (50, 99)]
-    print(f"\nThe first token comes {added[0]:.1f} ms later (p50), {added[1]:.1f} ms (p99)")
+async def per_cpu_second(relay: Relay, streams: int) -> float:
+    spent = Spent(relay.process)
+    for _ in range(REPEATED[streams]):
+        await client.answers(relay.process.url, relay.ask(f"say {relay.deltas}"), streams=streams, deltas=relay.deltas)
+    return spent.deltas_per_second(relay.deltas * streams * REPEATED[streams])
 
 
-@contextmanager
-def peers(deltas: int, per_write: int, pause: float) -> Iterator[tuple[Served, Served]]:
-    """Run the upstream, the raw relay and the service, each in a process of its own; yield the two relays."""
-    command = [sys.executable, "-m", "bench.upstream", str(deltas), str(per_write), str(pause)]
-    with running(command, READY) as upstream, running([sys.executable, "-m", "bench.raw", upstream.url], READY) as raw:
-        env = {"ASSISTANT_MODEL": "openai:bench", "OPENAI_BASE_URL": f"{upstream.url}/v1", "LOG_LEVEL": "WARNING"}
-        with serving(**env) as service:
-            yield raw, service
+async def to_begin(relay: Relay) -> float:
+    """Return the CPU milliseconds of an answer of one delta."""
+    spent = Spent(relay.process)
+    for _ in range(SHORT):
+        await client.answers(relay.process.url, relay.ask("say 1"), streams=1, deltas=1)
+    return 1_000 * spent.seconds() / SHORT
 
 
-async def per_cpu_second(relay: Served, streams: int) -> float:
-    await asyncio.gather(*(read(relay) for _ in range(streams)))  # warm: imports, connections, caches
-    before = cpu_seconds(relay)
-    await asyncio.gather(*(read(relay) for _ in range(streams)))
-    return DELTAS * streams / max(cpu_seconds(relay) - before, 0.01)
-
-
-async def times_to_first_token(relay: Served, rounds: int = 50) -> list[float]:
-    await read(relay)
-    return [await read(relay) for _ in range(rounds)]
-
-
-async def read(relay: Served) -> float:
-    """Read one answer to its end; return after how many seconds the first token was there."""
-    address = urlsplit(relay.url)
-    reader, writer = await asyncio.open_connection(address.hostname, address.port)
-    body = json.dumps({"message": "Go on", "stream": True}).encode()
-    head = "POST /api/agent/chat HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json"
-    begin = time.perf_counter()
-    writer.write(f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
-    first, seen = 0.0, b""
-    while block := await reader.read(65_536):
-        if not first and b"word" in block:
-            first = time.perf_counter() - begin
-        seen = seen[-200:] + block
-    writer.close()
-    assert b'"type": "end"' in seen, seen
-    return first
-
-
-def quantile(values: list[float], percent: int) -> float:
-    return statistics.quantiles(values, n=100)[percent - 1]
+def show(rates: dict[tuple[str, int], float], starts: dict[str, float]) -> None:
+    print(f"\nDeltas relayed per CPU-second of the relay; median of {ROUNDS} rounds, all in turn\n")
+    heads = "".join(f"{f'{streams} streams':>12}" for streams in STREAMS)
+    print(f"{'':<26}{heads}{'of bare asyncio':>17}{'of bare view':>14}{'ms to begin':>13}")
+    most = max(STREAMS)
+    for name in ALL:
+        if name == DIRECT:
+            continue
+        row = "".join(f"{rates[name, streams]:>12,.0f}" for streams in STREAMS)
+        ratios = "".join(
+            f"{rates[name, most] / rates[peer, most]:>{width}.2f}" for peer, width in {LIMIT: 17, BARE: 14}.items()
+        )
+        print(f"{name:<26}{row}{ratios}{starts[name]:>13.1f}")

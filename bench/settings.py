@@ -1,5 +1,5 @@
 """The service's settings with two views beside it that do nothing."""
 
-from tests.settings import *  # noqa: F403
+from config.settings import *  # noqa: F403
 
 ROOT_URLCONF = "bench.urls"

@@ -1,0 +1,88 @@
+"""Where tokens begin to be late: streams of 20 tokens a second each, more and more of them."""
+
+import asyncio
+import os
+from dataclasses import dataclass
+
+from bench import client
+from bench.processes import Process
+from bench.relays import BARE, DIRECT, HTTPX, LITELLM, OURS, UVICORN, Relay, side_by_side
+
+TOKENS_A_SECOND = 20
+STREAMS = (250, 500, 1_000, 2_000)
+ME = Process("", os.getpid())
+# A token is late from here on.
+LATE_SECONDS = 0.05
+SECONDS = 4.0
+# Between the last number of streams that were on time and the first that weren't, so often halved.
+HALVINGS = 2
+
+
+@dataclass(frozen=True)
+class Level:
+    """What some seconds with so many streams going showed: seconds late, share of a core that each process took."""
+
+    streams: int
+    p50: float
+    p99: float
+    relay: float
+    upstream: float
+    client: float
+
+    @property
+    def on_time(self) -> bool:
+        return self.p99 < LATE_SECONDS
+
+
+async def main() -> None:
+    print(f"\nLateness of tokens, {TOKENS_A_SECOND} a second in each stream; a core's share of each process\n")
+    print(f"{'':<26}{'streams':>9}{'tokens/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'relay':>8}{'upstream':>10}{'client':>8}")
+    for name in (DIRECT, BARE, OURS, UVICORN, HTTPX, LITELLM):
+        with side_by_side([name]) as (upstream, relays):
+            most = await search(relays[0], upstream)
+        print(
+            f"{name:<26}on time (p99 under {LATE_SECONDS * 1_000:.0f} ms) up to {most * TOKENS_A_SECOND:,} tokens/s\n"
+        )
+
+
+async def search(relay: Relay, upstream: Process) -> int:
+    """Return the most streams that were on time."""
+    good, bad = 0, 0
+    async with client.paced(relay.process.url, relay.ask("say paced")) as crowd:
+        for streams in STREAMS:
+            await crowd.grow(streams)
+            if not (await shown(crowd, relay, upstream, streams)).on_time:
+                bad = streams
+                break
+            good = streams
+        for _ in range(HALVINGS if bad else 0):
+            middle = (good + bad) // 2
+            if (await shown(crowd, relay, upstream, middle)).on_time:
+                good = middle
+            else:
+                bad = middle
+    return good
+
+
+async def shown(crowd: client.Crowd, relay: Relay, upstream: Process, streams: int) -> Level:
+    level = await measured(crowd, relay, upstream, streams)
+    print(
+        f"{relay.name:<26}{streams:>9,}{streams * TOKENS_A_SECOND:>10,}{level.p50 * 1_000:>9.1f}"
+        f"{level.p99 * 1_000:>9.1f}{level.relay:>8.2f}{level.upstream:>10.2f}{level.client:>8.2f}",
+        flush=True,
+    )
+    return level
+
+
+async def measured(crowd: client.Crowd, relay: Relay, upstream: Process, streams: int) -> Level:
+    await client.pace(upstream.url, streams)
+    await asyncio.sleep(1)
+    before = [process.cpu_seconds() for process in (relay.process, upstream, ME)]
+    lateness = sorted(await crowd.lateness(seconds=SECONDS, expected=int(streams * TOKENS_A_SECOND * SECONDS * 0.99)))
+    shares = [
+        (process.cpu_seconds() - then) / SECONDS
+        for process, then in zip((relay.process, upstream, ME), before, strict=True)
+    ]
+    await client.pace(upstream.url, 0)
+    await asyncio.sleep(1)
+    return Level(streams, lateness[len(lateness) // 2], lateness[int(len(lateness) * 0.99)], *shares)
