@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from dataclasses import dataclass
 
 from bench import client
@@ -77,12 +78,11 @@ async def shown(crowd: client.Crowd, relay: Relay, upstream: Process, streams: i
 async def measured(crowd: client.Crowd, relay: Relay, upstream: Process, streams: int) -> Level:
     await client.pace(upstream.url, streams)
     await asyncio.sleep(1)
-    before = [process.cpu_seconds() for process in (relay.process, upstream, ME)]
+    processes, begun = (relay.process, upstream, ME), time.perf_counter()
+    before = [process.cpu_seconds() for process in processes]
     lateness = sorted(await crowd.lateness(seconds=SECONDS, expected=int(streams * TOKENS_A_SECOND * SECONDS * 0.99)))
-    shares = [
-        (process.cpu_seconds() - then) / SECONDS
-        for process, then in zip((relay.process, upstream, ME), before, strict=True)
-    ]
+    elapsed = time.perf_counter() - begun
+    shares = [(process.cpu_seconds() - then) / elapsed for process, then in zip(processes, before, strict=True)]
     await client.pace(upstream.url, 0)
     await asyncio.sleep(1)
     return Level(streams, lateness[len(lateness) // 2], lateness[int(len(lateness) * 0.99)], *shares)

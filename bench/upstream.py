@@ -41,7 +41,7 @@ def chunk(choice: dict[str, object]) -> bytes:
 # Each its own: LiteLLM takes a hundred equal ones for a model that has lost its way.
 DELTAS = [chunk({"delta": {"content": f"wor#{letter} "}}) for letter in "abcdefghijklmnopqrst"]
 PACKET = b"".join(DELTAS)
-STAMPED = chunk({"delta": {"content": "t%013d "}})
+STAMPED = chunk({"delta": {"content": f"t{0:013} "}}).replace(f"{0:013}".encode(), b"%013d")
 END = chunk({"delta": {}, "finish_reason": "stop"}) + b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
 
 
