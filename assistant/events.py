@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass, field
+from json.encoder import encode_basestring_ascii
 from typing import Any, Literal
 
 FinishReason = Literal["stop", "length", "cancelled"]
@@ -95,4 +96,6 @@ def payload(event: Event) -> dict[str, Any]:
 
 def encode(event: Event) -> str:
     """Return the event as one line of ASCII JSON."""
+    if isinstance(event, Token):  # nearly all are
+        return f'{{"type": "token", "content": {encode_basestring_ascii(event.content)}}}'
     return json.dumps(payload(event))
