@@ -9,7 +9,7 @@ from rest_framework.authentication import BaseAuthentication, get_authorization_
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
-from assistant.models import APIKey, digest
+from assistant.models import APIKey, digest, one
 
 # The moment of last use is written at most this often: a write for each call would serialise them all.
 LAST_USE_PRECISION = timedelta(minutes=1)
@@ -22,7 +22,7 @@ class APIKeyAuthentication(BaseAuthentication):
         scheme, _, secret = get_authorization_header(request).decode("latin-1").partition(" ")
         if scheme.lower() != "bearer":
             return None
-        key = APIKey.objects.usable().select_related("user").filter(digest=digest(secret.strip())).first()
+        key = one(APIKey.objects.usable().select_related("user").filter(digest=digest(secret.strip())))
         if key is None:
             raise AuthenticationFailed("This API key isn't valid.")
         self.note_use(key)

@@ -40,6 +40,11 @@ def lease_end() -> Any:
     return Now() + LEASE
 
 
+def one[M: models.Model](rows: models.QuerySet[M]) -> M | None:
+    """Return the only row, or None; `first` would have them sorted."""
+    return next(iter(rows.order_by()[:1]), None)
+
+
 class AgentQuerySet(models.QuerySet["Agent"]):
     def for_caller(self, caller: Caller) -> Self:
         """Return the enabled agents that are public or for one of the caller's groups."""
@@ -47,6 +52,11 @@ class AgentQuerySet(models.QuerySet["Agent"]):
         if not caller.is_authenticated:
             return enabled.filter(is_public=True)
         return enabled.filter(Q(is_public=True) | Q(groups__user=caller.pk)).distinct()
+
+    def named(self, agent_id: str, caller: Caller) -> "Agent | None":
+        """Return one of them; most are public, and found without a look at groups."""
+        public = self.filter(pk=agent_id, is_enabled=True, is_public=True)
+        return one(public) or (one(self.for_caller(caller).filter(pk=agent_id)) if caller.is_authenticated else None)
 
 
 class Agent(models.Model):
