@@ -64,9 +64,10 @@ class Counter(Reader):
     """Counts deltas."""
 
     deltas = 0
+    last = b""
 
     def read(self, data: bytes) -> None:
-        self.last = data[-300:]
+        self.last = (self.last + data)[-300:]
         self.deltas += data.count(DELTA)
 
 

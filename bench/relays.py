@@ -81,6 +81,8 @@ def production(upstream: str, directory: str) -> dict[str, str]:
         "ASSISTANT_MODEL": "openai:bench",
         "OPENAI_BASE_URL": f"{upstream}/v1",
         "MODEL_IDLE_TIMEOUT": "600",
+        "CHAT_CONCURRENCY": "10000",
+        "CHAT_CONCURRENCY_PER_CALLER": "10000",
     }
 
 
