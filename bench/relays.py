@@ -74,7 +74,7 @@ def data() -> tuple[Path, str]:
 def production(upstream: str, directory: str) -> dict[str, str]:
     return {
         "SECRET_KEY": "bench",
-        "ALLOWED_HOSTS": "localhost",
+        "ALLOWED_HOSTS": "localhost,127.0.0.1",
         "PORT": "{port}",
         "LOG_LEVEL": "ERROR",
         "ASSISTANT_DATA_DIR": directory,
