@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any, Literal
 
 from assistant import events, sharing
@@ -95,7 +96,7 @@ class Run:
         self._grace: asyncio.TimerHandle | None = None
         self._elsewhere: dict[str, asyncio.TimerHandle] = {}
         self._done: Future[None] = Future()
-        self.has_begun = False
+        self.has_begun = self.is_abandoned = False
 
     def begin(self) -> None:
         """Send the first event and start to work. The grace period runs until the first reader comes."""
@@ -111,19 +112,26 @@ class Run:
         self._start_grace(FIRST_READER_SECONDS)
 
     def abandon(self) -> None:
-        """End an answer that nobody came to begin; of one that has begun nothing changes. It uses the database."""
-        if not self.has_begun:
-            try:
-                self.message.interrupt()
-            finally:
-                self._release()
+        """Give up an answer that nobody came to begin; `store_abandoned` is to follow."""
+        self.is_abandoned = True
+        self._emit(Start(self.message.id, self.message.conversation_id, self.message.agent_id))
+        self.log.close(events.encode(INTERRUPTED))
+
+    def store_abandoned(self) -> None:
+        try:
+            self.message.interrupt()
+        finally:
+            registry.remove(self)
+            self._done.set_result(None)
+            self._release()
 
     # For whoever reads along.
 
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Count as a reader; when the last one leaves, the grace period starts."""
-        if asyncio.get_running_loop() is not self._loop:  # a WSGI server's other thread: its own reader ends the run
+        # Not in a WSGI server's other thread: the run's own reader ends it.
+        if self.is_abandoned or asyncio.get_running_loop() is not self._loop:
             yield
             return
         self._readers += 1
@@ -145,7 +153,7 @@ class Run:
                 self._cancel_grace()
                 self._start_grace()
 
-        if not self._loop.is_closed():
+        if self.has_begun and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(begin_grace)
 
     def attend(self, process: str) -> None:
@@ -299,18 +307,34 @@ class Registry:
 
     def __init__(self) -> None:
         self._runs: dict[str, Run] = {}
+        # A request handled in another thread may join an answer that is about to begin.
+        self._beginning = Lock()
         self.keeper = Keeper(self.running)
 
     def get(self, message_id: str) -> Run | None:
         return self._runs.get(message_id)
 
     def running(self) -> list[Run]:
-        return list(self._runs.values())
+        return [run for run in list(self._runs.values()) if run.has_begun]
+
+    def expect(self, run: Run) -> None:
+        """Let whoever asks for the answer find the run. It is to begin or to be abandoned."""
+        self._runs[run.message.id] = run
 
     def begin(self, run: Run) -> None:
-        run.begin()
-        self._runs[run.message.id] = run
+        """Begin the run, unless somebody has, or it is abandoned."""
+        with self._beginning:
+            if not run.has_begun and not run.is_abandoned:
+                run.begin()
         self.keeper.watch()
+
+    def abandon(self, run: Run) -> None:
+        """End a run that nobody has begun; it uses the database."""
+        with self._beginning:
+            if run.has_begun or run.is_abandoned:
+                return
+            run.abandon()
+        run.store_abandoned()
 
     def remove(self, run: Run) -> None:
         self._runs.pop(run.message.id, None)

@@ -62,7 +62,7 @@ def beginning(ask: Ask) -> Iterator[Run | Message]:
         yield turn
     finally:
         if isinstance(turn, Run):
-            turn.abandon()
+            registry.abandon(turn)
 
 
 def begin(ask: Ask) -> Run | Message:
@@ -77,26 +77,36 @@ def begin(ask: Ask) -> Run | Message:
     if not conversation._state.adding:
         leases.interrupt(conversation.messages.all())
     model = usable_model(agent)
-    with ExitStack() as held:
-        held.enter_context(admission.place(bounds(ask, agent, model)))
-        message = Message(
-            conversation=conversation,
-            agent=agent,
-            model=agent.model_name,
-            process=leases.this_process(),
-            prompt=ask.text,
-            caller=caller_name(ask.caller),
-            idempotency_key=ask.idempotency_key,
-            request_hash=ask.hash,
-        )
+    with ExitStack() as undo:
+        places = undo.enter_context(ExitStack())
+        places.enter_context(admission.place(bounds(ask, agent, model)))
+        message = message_of(ask, conversation, agent)
         turns = [] if conversation._state.adding else earlier(conversation)
+        steps = answer(brief(model, agent, ask, turns))
+        limit = limits(ask.on_disconnect)
+        run = Run(message=message, steps=steps, limits=limit, began=ask.began, release=places.close)
+        # Before its row is: whoever finds that may join the run.
+        registry.expect(run)
+        undo.callback(registry.remove, run)
         try:
             store(message)
         except IntegrityError:
             return collided(ask)
-        steps = answer(brief(model, agent, ask, turns))
-        limit = limits(ask.on_disconnect)
-        return Run(message=message, steps=steps, limits=limit, began=ask.began, release=held.pop_all().close)
+        undo.pop_all()
+        return run
+
+
+def message_of(ask: Ask, conversation: Conversation, agent: Agent) -> Message:
+    return Message(
+        conversation=conversation,
+        agent=agent,
+        model=agent.model_name,
+        process=leases.this_process(),
+        prompt=ask.text,
+        caller=caller_name(ask.caller),
+        idempotency_key=ask.idempotency_key,
+        request_hash=ask.hash,
+    )
 
 
 def bounds(ask: Ask, agent: Agent, model: Model) -> list[Bound]:

@@ -303,6 +303,7 @@ async def stopped(turn: Run | Message) -> Message:
     """Return the message with its answer ended; one in a process that can't be reached goes on."""
     if isinstance(turn, Message):
         return await sharing.stop(turn) if sharing.is_on() and not turn.has_ended else turn
+    await make_ready(turn)
     turn.stop()
     return await turn.wait()
 
