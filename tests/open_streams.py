@@ -14,7 +14,13 @@ from tests.upstream import Script, deltas
 OPENING = 8
 # The model says a token and no more, and nobody loses patience.
 SAYS_LITTLE = Script([*deltas("Hello"), 3_600.0])
-PATIENT = {"MODEL_IDLE_TIMEOUT": "3600", "STREAM_TIMEOUT": "3600", "LOG_LEVEL": "ERROR"}
+PATIENT = {
+    "MODEL_IDLE_TIMEOUT": "3600",
+    "STREAM_TIMEOUT": "3600",
+    "CHAT_CONCURRENCY": "5000",
+    "CHAT_CONCURRENCY_PER_CALLER": "5000",
+    "LOG_LEVEL": "ERROR",
+}
 
 
 @dataclass(frozen=True)
