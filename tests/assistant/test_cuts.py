@@ -37,7 +37,8 @@ async def steps(random: Random) -> AsyncGenerator[Step]:
 def new_run(random: Random) -> Run:
     conversation = Conversation.objects.create(agent_id="default")
     message = Message.objects.create(conversation=conversation, agent_id="default", prompt="Hi", process=this_process())
-    return Run(message=message, steps=steps(random), limits=Limits(60, 60, chunk_size=4), began=monotonic())
+    limits = Limits(60, 60, chunk_size=4)
+    return Run(message=message, steps=steps(random), limits=limits, began=monotonic(), release=lambda: None)
 
 
 async def read_cut(run: Run, random: Random) -> Received:
