@@ -325,6 +325,7 @@ class Registry:
         """Begin the run, unless somebody has, or it is abandoned."""
         with self._beginning:
             if not run.has_begun and not run.is_abandoned:
+                self.expect(run)
                 run.begin()
         self.keeper.watch()
 
