@@ -49,7 +49,11 @@ class Ask:
 
     @property
     def caller_name(self) -> str:
-        return f"user:{self.caller.pk}" if self.caller.is_authenticated else "anonymous"
+        return caller_name(self.caller)
+
+
+def caller_name(caller: Caller) -> str:
+    return f"user:{caller.pk}" if caller.is_authenticated else "anonymous"
 
 
 def begin(ask: Ask, settings: Settings) -> Record | Batch:

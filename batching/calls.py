@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from batching import paths, plan
@@ -27,6 +27,15 @@ def prepared(call: Call, rules: Rules, extra: Mapping[str, str]) -> Sent:
         content = encoded(call, headers)
         headers["content-length"] = str(len(content))
     return Sent(call.method, rules.target(call.path), headers, content)
+
+
+def stored(call: Call) -> str:
+    """Return a call as it is kept until it is carried out: whole, credentials included."""
+    return json.dumps(asdict(call))
+
+
+def restored(text: str) -> Call:
+    return Call(**json.loads(text))
 
 
 def encoded(call: Call, headers: dict[str, str]) -> bytes:

@@ -24,6 +24,22 @@ class Settings:
     """The body of a batch."""
     BATCH_ALLOWED_PATHS: Prefixes = ("/api/",)
     """How the paths of items may begin."""
+    BATCH_ASYNC_MAX_SIZE: Count = 50_000
+    """Items in a background batch."""
+    BATCH_ASYNC_MAX_BYTES: Count = 256 * 1024 * 1024
+    """The NDJSON of a background batch; as one JSON text it may have BATCH_MAX_BYTES."""
+    BATCH_RUN_IN_SERVER: bool = True
+    """Whether a server works on background batches; else `manage.py run_batches` does."""
+    BATCH_BACKGROUND_CONCURRENCY: Count = 2
+    """Items of background batches that run side by side in a process."""
+    BATCH_MAX_QUEUED: Count = 100_000
+    """Items that a caller may have waiting or running in background batches."""
+    BATCH_MAX_ATTEMPTS: Count = 3
+    BATCH_ITEM_TIMEOUT: Seconds = 300
+    BATCH_EXPIRES_AFTER: Seconds = 24 * 60 * 60
+    """After so long, what hasn't started of a background batch never starts."""
+    BATCH_LEASE: Seconds = 30
+    """After so long without a sign of life, a process that works on items counts as dead."""
     BATCH_RETENTION_DAYS: Count = 30
     BATCH_STORED_BODY_BYTES: Count = 65_536
     """How much of an item's body, asked or answered, is kept in the database."""

@@ -4,33 +4,57 @@ import logging
 from asyncio import CancelledError
 from collections.abc import Callable
 from contextvars import Context, ContextVar
+from functools import lru_cache
 
 from django.conf import settings
 from django.core.signals import request_finished, request_started
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.urls import set_script_prefix
+from django.urls import ResolverMatch, set_script_prefix
 
-from batching import answers
+from batching import answers, identity
+from batching.identity import Caller
 from batching.items import Answer
 from batching.origin import Origin, Sent
-from wire.handler import InnerHandler, handler
+from wire.handler import InnerHandler
 from wire.sse import can_stream
 
 logger = logging.getLogger(__name__)
 
 inside_item: ContextVar[bool] = ContextVar("batching_inside_item", default=False)
+# Who a background item is carried out for. Set here alone, for one item.
+speaking_for: ContextVar[Caller | None] = ContextVar("batching_speaking_for", default=None)
 
 # Reads a response while its connection to the view is still open: `answers.read`, or a stream's relay.
 Reader = Callable[[HttpResponseBase], Answer]
 
 
-def answered(sent: Sent, origin: Origin, read: Reader, *, streamed: bool) -> Answer:
+class ItemHandler(InnerHandler):
+    """Django's handler, which vouches for who an item is carried out for."""
+
+    def resolve_request(self, request: HttpRequest) -> ResolverMatch:
+        match: ResolverMatch = super().resolve_request(request)
+        if caller := speaking_for.get():
+            identity.vouch_to(match.func, request, caller)
+        return match
+
+
+@lru_cache(maxsize=1)
+def handler(middleware: tuple[str, ...]) -> ItemHandler:
+    """Return the process's handler for items; built again only where a test changes the middleware."""
+    built = ItemHandler()
+    built.load_middleware()
+    return built
+
+
+def answered(sent: Sent, origin: Origin, read: Reader, *, streamed: bool, caller: Caller | None = None) -> Answer:
     """Return how Django answers an item; whatever its view does ends here. Runs in a thread of its own.
 
-    `streamed` tells whether an event stream may be the answer.
+    `streamed` tells whether an event stream may be the answer; `caller` is who it is carried out for where the request
+    that the batch came with is gone.
     """
     try:
-        return Context().run(carried_out, sent, origin, read, streamed)
+        return Context().run(carried_out, sent, origin, read, streamed, caller)
     except CancelledError:
         return answers.CRASHED
     except BaseException:  # SystemExit too: a view is foreign code, and its exit is not the process's
@@ -38,11 +62,14 @@ def answered(sent: Sent, origin: Origin, read: Reader, *, streamed: bool) -> Ans
         return answers.CRASHED
 
 
-def carried_out(sent: Sent, origin: Origin, read: Reader, streamed: bool) -> Answer:
+def carried_out(sent: Sent, origin: Origin, read: Reader, streamed: bool, caller: Caller | None) -> Answer:
     inside_item.set(True)
+    speaking_for.set(caller)
     can_stream.set(streamed)
     set_script_prefix(origin.script_name or "/")
     request = origin.request(sent)
+    if caller:
+        identity.vouch(request, caller)
     request_started.send(sender=InnerHandler, **origin.signal(request))
     response: HttpResponseBase | None = None
     try:

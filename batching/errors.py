@@ -64,3 +64,39 @@ class NotRecorded(BatchError):
     status = 503
     message = "The batch could not be stored."
     retry_after = 5
+
+
+class CutOff(CallerError):
+    """The body of a background batch ended before its end: nothing of it is kept."""
+
+    message = "The body ended too early; nothing was accepted."
+
+
+class NotNDJSON(CallerError):
+    status = 415
+    message = "Lines (application/x-ndjson) are for batches in the background (Prefer: respond-async)."
+
+
+class TooManyQueued(CallerError):
+    """The caller has more waiting than he may; the same call may work later."""
+
+    status = 429
+    retry_after = 60
+
+
+class NotInBackground(CallerError):
+    """What is asked exists for background batches only."""
+
+    status = 409
+    message = "This batch didn't run in the background."
+
+
+class NothingToRetry(CallerError):
+    status = 409
+    message = "Nothing of this batch can be retried: nothing failed, or its requests aren't kept any more."
+
+
+class NotFinished(CallerError):
+    status = 409
+    message = "The batch hasn't ended yet."
+    retry_after = 5

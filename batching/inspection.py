@@ -150,7 +150,7 @@ class Inspection:
 
     @cached_property
     def items(self) -> Sequence[BatchItem]:
-        return list(self.batch.items.filter(position__gte=self.first).order_by("position")[:ITEMS_SHOWN])
+        return list(self.batch.items.filter(position__gte=self.first).defer("call").order_by("position")[:ITEMS_SHOWN])
 
     @cached_property
     def rows(self) -> list[Row]:

@@ -7,6 +7,8 @@ from typing import Any
 from batching import paths, plan
 from batching.errors import CallerError
 from batching.items import Answer, Call, Item
+from wire import json
+from wire.json import NotJSON
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 FIELDS = {"id", "method", "path", "body", "headers", "depends_on"}
@@ -49,6 +51,25 @@ def read(data: Any, rules: Rules) -> list[Item]:
     return items
 
 
+def read_line(position: int, line: bytes | None, rules: Rules) -> Item:
+    """Return the item that a line holds; None is a line that was too long."""
+    try:
+        if line is None:
+            raise BadItem("The line is too long.")
+        asked = json.loads(line)
+    except (NotJSON, BadItem) as error:
+        item = Item(position, None, None)
+        refuse(item, BadItem(error.message))
+        return item
+    return read_item(position, asked, rules)
+
+
+def refuse_dependencies(item: Item) -> None:
+    """Refuse an item that builds on others, where items are carried out one by one."""
+    if item.depends_on:
+        refuse(item, wrong("depends_on", "The items of a background batch can't build on each other."))
+
+
 def refused(message: str) -> CallerError:
     return CallerError(message, details={"requests": [message]})
 
@@ -81,11 +102,16 @@ def read_item(position: int, asked: Any, rules: Rules) -> Item:
         item.depends_on, item.refers = read_dependencies(asked, item.call)
         check_target(item.call.path, rules)
     except CallerError as error:
-        item.call = None
-        item.depends_on = ()
-        item.call_off()
-        item.settle(Answer(error.status, error=error.message, details=error.details))
+        refuse(item, error)
     return item
+
+
+def refuse(item: Item, error: CallerError) -> None:
+    """Answer an item that can't be carried out."""
+    item.call = None
+    item.depends_on = ()
+    item.call_off()
+    item.settle(Answer(error.status, error=error.message, details=error.details))
 
 
 def echoed(asked: Any) -> str | int | None:

@@ -12,6 +12,8 @@ from django.utils import timezone
 Caller = Any  # the project's user model, or AnonymousUser
 
 KEY_LIFETIME = timedelta(days=1)
+# How long after the end of a background batch the requests of its failed items can be sent again.
+RETRY_LIFETIME = timedelta(days=1)
 
 
 def new_batch_id() -> str:
@@ -21,11 +23,18 @@ def new_batch_id() -> str:
 class BatchQuerySet(models.QuerySet["Batch"]):
     def for_caller(self, caller: Caller) -> Self:
         """Return what the caller may read by its id; anonymous callers share what anonymous callers made."""
-        return self.filter(owner=caller.pk if caller.is_authenticated else None)
+        return self.accepted().filter(owner=caller.pk if caller.is_authenticated else None)
 
     def listed_for(self, caller: Caller) -> Self:
         """Return what the caller may list: nothing for an anonymous one."""
-        return self.filter(owner=caller.pk) if caller.is_authenticated else self.none()
+        return self.accepted().filter(owner=caller.pk) if caller.is_authenticated else self.none()
+
+    def accepted(self) -> Self:
+        """Leave out what is still being received: nobody was told of it."""
+        return self.exclude(status=Batch.Status.RECEIVING)
+
+    def open_in_background(self) -> Self:
+        return self.filter(finished_at=None, expires_at__isnull=False)
 
     def abandoned(self) -> Self:
         """Return batches that still read `running` though their lease is over: their process died."""
@@ -54,15 +63,20 @@ class Batch(models.Model):
     """Requests that came in one call, of one owner (None: an anonymous caller)."""
 
     class Status(models.TextChoices):
+        RECEIVING = "receiving", "receiving: its items are still on their way"
         QUEUED = "queued"
         RUNNING = "running"
         COMPLETED = "completed"
         CANCELLING = "cancelling"
-        CANCELLED = "cancelled", "cancelled: its client went away"
+        CANCELLED = "cancelled", "cancelled: its client went away or called it off"
         EXPIRED = "expired", "expired: its time was over"
         INTERRUPTED = "interrupted", "interrupted: its process died"
 
-    OPEN = (Status.QUEUED, Status.RUNNING, Status.CANCELLING)
+    class Priority(models.IntegerChoices):
+        LOW = 0, "low"
+        NORMAL = 1, "normal"
+
+    OPEN = (Status.RECEIVING, Status.QUEUED, Status.RUNNING, Status.CANCELLING)
     FINAL = (Status.COMPLETED, Status.CANCELLED, Status.EXPIRED, Status.INTERRUPTED)
 
     id = models.CharField(primary_key=True, max_length=40, default=new_batch_id, editable=False)
@@ -92,6 +106,20 @@ class Batch(models.Model):
         null=True, blank=True, editable=False, help_text="If it is running after this moment, its process died."
     )
 
+    # Of background batches only.
+    cancelled = models.PositiveIntegerField(default=0, help_text="Items that were called off.")
+    expired = models.PositiveIntegerField(default=0, help_text="Items whose time was over before they started.")
+    priority = models.PositiveSmallIntegerField(choices=Priority, default=Priority.NORMAL)
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="What hasn't started by then never starts.")
+    parent = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retries", help_text="What it retries."
+    )
+    origin = models.JSONField(null=True, blank=True, editable=False)  # see batching.origin.kept
+    identity = models.JSONField(null=True, blank=True, editable=False)  # see batching.identity
+    retry_before = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="Until then the requests of its failed items are kept."
+    )
+
     objects: ClassVar[models.Manager["Batch"]] = BatchQuerySet.as_manager()
 
     class Meta:
@@ -102,11 +130,17 @@ class Batch(models.Model):
             models.Index(fields=["owner", "-created_at", "-id"], name="batching_newest_of_an_owner"),
             models.Index(fields=["finished_at"], name="batching_finished"),
             models.Index(fields=["lease_expires_at"], condition=Q(status="running"), name="batching_leases"),
+            models.Index(
+                fields=["caller", "created_at"],
+                condition=Q(finished_at=None, expires_at__isnull=False),
+                name="batching_open_in_background",
+            ),
+            models.Index(fields=["retry_before"], condition=Q(retry_before__isnull=False), name="batching_retries"),
         ]
         constraints = [
             models.UniqueConstraint(fields=["caller", "idempotency_key"], name="a_batch_key_once_a_caller"),
             models.CheckConstraint(
-                condition=Q(status__in=["queued", "running", "cancelling"], finished_at=None)
+                condition=Q(status__in=["receiving", "queued", "running", "cancelling"], finished_at=None)
                 | Q(status__in=["completed", "cancelled", "expired", "interrupted"], finished_at__isnull=False),
                 name="a_batch_is_open_or_finished",
             ),
@@ -116,8 +150,24 @@ class Batch(models.Model):
         return self.id
 
     @property
+    def is_background(self) -> bool:
+        return self.expires_at is not None
+
+    @property
+    def left(self) -> int:
+        """Return how many items have no final state yet."""
+        return self.total - self.succeeded - self.failed - self.cancelled - self.expired
+
+    @property
     def counts(self) -> dict[str, int]:
-        return {"total": self.total, "succeeded": self.succeeded, "failed": self.failed}
+        """Return counts that add up to the total."""
+        counts = {"total": self.total, "succeeded": self.succeeded, "failed": self.failed}
+        if not self.is_background:
+            return counts
+        held = self.items.filter(lease_expires_at__isnull=False)
+        running = min(held.count(), self.left) if self.left else 0
+        rest = {"cancelled": self.cancelled, "expired": self.expired}
+        return {**counts, **rest, "running": running, "queued": self.left - running}
 
 
 class BatchItem(models.Model):
@@ -128,7 +178,8 @@ class BatchItem(models.Model):
         RUNNING = "running"
         SUCCEEDED = "succeeded", "succeeded: a status below 400"
         FAILED = "failed", "failed: a status of 400 or above"
-        CANCELLED = "cancelled", "cancelled: its client went away"
+        CANCELLED = "cancelled", "cancelled: its client went away or called it off"
+        EXPIRED = "expired", "expired: its batch's time was over"
         INTERRUPTED = "interrupted", "interrupted: its process died"
 
     # The unique constraint below is its index.
@@ -152,14 +203,36 @@ class BatchItem(models.Model):
     started_at = models.DateTimeField(null=True, blank=True, editable=False)
     finished_at = models.DateTimeField(null=True, blank=True, editable=False)
     duration = models.FloatField(null=True, blank=True, help_text="Seconds from its start to its answer.")
+    # Of background batches only.
+    call = models.TextField(null=True, editable=False)  # noqa: DJ001  # null: not kept (any more)
+    not_before = models.DateTimeField(null=True, editable=False, help_text="When it may start.")
+    lease_expires_at = models.DateTimeField(
+        null=True, editable=False, help_text="If it is running after this moment, its process died."
+    )
+    fence = models.PositiveIntegerField(db_default=0, editable=False, help_text="How often it was claimed.")
+    attempts = models.PositiveSmallIntegerField(db_default=0, editable=False, help_text="How often it was tried.")
 
     class Meta:
         ordering = ["batch", "position"]
+        indexes = [
+            models.Index(
+                fields=["batch", "not_before", "position"],
+                condition=Q(state="queued", not_before__isnull=False),
+                name="batching_queue",
+            ),
+            models.Index(
+                fields=["batch", "lease_expires_at"],
+                condition=Q(lease_expires_at__isnull=False),
+                name="batching_item_leases",
+            ),
+        ]
         constraints = [
             models.UniqueConstraint(fields=["batch", "position"], name="one_item_a_position"),
             models.CheckConstraint(
                 condition=Q(state__in=["queued", "running"], finished_at=None)
-                | Q(state__in=["succeeded", "failed", "cancelled", "interrupted"], finished_at__isnull=False),
+                | Q(
+                    state__in=["succeeded", "failed", "cancelled", "expired", "interrupted"], finished_at__isnull=False
+                ),
                 name="an_item_is_open_or_finished",
             ),
         ]

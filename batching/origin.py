@@ -20,6 +20,12 @@ OWN_HEADERS = {
     *("range", "te", "trailer", "transfer-encoding", "upgrade", "x-request-id"),
 }
 
+# What is kept of the request of a background batch, to make the requests of its items: no credentials.
+KEPT_HEADERS = {
+    *("accept-language", "forwarded", "host", "user-agent", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port"),
+    *("x-forwarded-proto", "x-real-ip"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Sent:
@@ -75,6 +81,25 @@ class ASGIOrigin(Origin):
 
     def signal(self, request: HttpRequest) -> dict[str, Any]:
         return {"scope": cast(ASGIRequest, request).scope}
+
+
+def kept(request: HttpRequest) -> dict[str, Any]:
+    """Return what the items of a background batch need to know of its request, as JSON."""
+    meta = request.META
+    return {
+        "scheme": request.scheme,
+        "server": [meta.get("SERVER_NAME", ""), int(meta.get("SERVER_PORT") or 0)],
+        "client": [meta.get("REMOTE_ADDR") or "", int(meta.get("REMOTE_PORT") or 0)],
+        "root_path": meta["SCRIPT_NAME"],
+        "headers": {name: value for name, value in request.headers.items() if name.lower() in KEPT_HEADERS},
+    }
+
+
+def origin_from(kept: dict[str, Any]) -> Origin:
+    """Return the origin of a background batch, whichever kind of server it came through."""
+    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in kept["headers"].items()]
+    scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/", "query_string": b""}
+    return ASGIOrigin(ASGIRequest({**scope, **kept, "headers": headers}, BytesIO()))
 
 
 class WSGIOrigin(Origin):

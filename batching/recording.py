@@ -44,10 +44,16 @@ class GivenUp(Exception):
 
 
 class Record:
-    """A batch and its items as rows. `began` is the monotonic moment of the call; `room` bounds a body that is kept."""
+    """A batch and its items as rows. `room` bounds a body that is kept.
 
-    def __init__(self, batch: Batch, items: Sequence[Item], *, began: float, room: int) -> None:
+    `began` is the monotonic moment of `began_at`, or of the call.
+    """
+
+    def __init__(
+        self, batch: Batch, items: Sequence[Item], *, began: float, room: int, began_at: datetime | None = None
+    ) -> None:
         self.batch = batch
+        self.began_at = began_at or batch.created_at
         self.items = items
         self.began = began
         self.room = room
@@ -91,7 +97,7 @@ class Record:
 
     def moment(self, monotonic: float | None) -> datetime | None:
         """Return a monotonic moment as the time of day."""
-        return None if monotonic is None else self.batch.created_at + timedelta(seconds=monotonic - self.began)
+        return None if monotonic is None else self.began_at + timedelta(seconds=monotonic - self.began)
 
     def asked(self, item: Item) -> list[Any]:
         """Return the values of ITEM_ASKED."""

@@ -47,6 +47,10 @@ class CountsSerializer(serializers.Serializer[Any]):
     total = serializers.IntegerField()
     succeeded = serializers.IntegerField()
     failed = serializers.IntegerField()
+    cancelled = serializers.IntegerField(required=False, help_text="In the background, as those below.")
+    expired = serializers.IntegerField(required=False)
+    running = serializers.IntegerField(required=False)
+    queued = serializers.IntegerField(required=False)
 
 
 class EnvelopeSerializer(serializers.Serializer[Any]):
@@ -101,3 +105,22 @@ class BatchDetailSerializer(BatchSerializer):
 
     class Meta(BatchSerializer.Meta):
         fields = [*BatchSerializer.Meta.fields, "items"]
+
+
+class BackgroundBatchSerializer(BatchSerializer):
+    """A batch without its items, which are under `results`."""
+
+    expires_at = moment(allow_null=True)
+    priority = serializers.ChoiceField(["low", "normal"], source="get_priority_display")
+    parent = serializers.CharField(  # type: ignore[assignment]  # DRF makes no attribute of it
+        source="parent_id", allow_null=True, help_text="The batch that it retries."
+    )
+
+    class Meta(BatchSerializer.Meta):
+        fields = [*BatchSerializer.Meta.fields, "priority", "expires_at", "parent"]
+
+
+class AcceptedSerializer(serializers.Serializer[Any]):
+    batch_id = serializers.CharField()
+    status = serializers.ChoiceField(Batch.Status.choices)
+    counts = CountsSerializer()

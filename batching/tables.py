@@ -36,11 +36,17 @@ class Table:
 
         Returns how many rows were found.
         """
+        return self.write(self.finishing(names, where), names + where, rows)
+
+    def finishing(self, names: Names, where: Names) -> str:
         quote = self.connection.ops.quote_name
         values = ", ".join(f"{quote(name)} = %s" for name in names)
         found = " AND ".join(f"{quote(name)} = %s" for name in where)
-        sql = f"UPDATE {quote(self.name)} SET {values} WHERE {found} AND {quote('finished_at')} IS NULL"  # noqa: S608  # our names
-        return self.write(sql, names + where, rows)
+        return f"UPDATE {quote(self.name)} SET {values} WHERE {found} AND {quote('finished_at')} IS NULL"  # noqa: S608  # our names
+
+    def finish_one(self, names: Names, where: Names, also: str, row: Sequence[Any]) -> bool:
+        """Update a row as `finish` does, if `also` (SQL) holds; tells whether it was found."""
+        return self.write(f"{self.finishing(names, where)} AND {also}", names + where, [row]) == 1
 
     def write(self, sql: str, names: Names, rows: Rows) -> int:
         connection = self.connection

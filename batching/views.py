@@ -2,34 +2,50 @@
 
 import json
 import time
+from collections.abc import Iterable
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
 from django.db import close_old_connections, transaction
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
+from django.utils import timezone
 from django.utils.decorators import method_decorator
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.exceptions import ValidationError
 from rest_framework.generics import ListAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from batching import batches, dispatch, intake, streams
+from batching import acceptance, batches, dispatch, engine, identity, intake, origin, progress, queue, streams
+from batching.acceptance import Retried, Whole
 from batching.batches import Ask
 from batching.conf import Settings, get_settings
-from batching.errors import NestedBatch, NotFound, SwitchedOff
+from batching.errors import (
+    NestedBatch,
+    NotFinished,
+    NotFound,
+    NothingToRetry,
+    NotInBackground,
+    NotNDJSON,
+    SwitchedOff,
+)
 from batching.execution import Execution, Terms
 from batching.intake import Rules
 from batching.models import Batch
 from batching.origin import Origin, origin_of
 from batching.outbox import Outbox
 from batching.serializers import (
+    AcceptedSerializer,
+    BackgroundBatchSerializer,
     BatchDetailSerializer,
     BatchRequestSerializer,
     BatchSerializer,
     EnvelopeSerializer,
 )
+from batching.uploads import Upload
 from wire import draining
 from wire.middleware import request_id
 from wire.openapi import event_stream, fails
@@ -37,6 +53,7 @@ from wire.requests import flag, idempotency_key
 from wire.rest import Pages, StrictJSONParser
 from wire.views import JSONView
 
+PRIORITIES = {str(one.label): one for one in Batch.Priority}
 EVENT_STREAM = event_stream("`start`, `response` and `item` events, then `end` or `error`.")
 ASKED = OpenApiExample(
     "A batch whose second item builds on the first",
@@ -64,6 +81,9 @@ ANSWERED = OpenApiExample(
     },
 )
 
+ACCEPTED = OpenApiResponse(AcceptedSerializer, "Accepted: it runs in the background, whatever becomes of this process.")
+PROGRESS = event_stream("`start`, a `progress` whenever counts have changed, then `end`.")
+
 
 class BatchParser(StrictJSONParser):
     """At most BATCH_MAX_BYTES of strict JSON."""
@@ -82,6 +102,8 @@ class BatchingView(JSONView):
         if dispatch.inside_item.get():
             raise NestedBatch
         super().initial(request, *args, **kwargs)
+        # A server that has no lifespan goes on here with what it was working on when it ended.
+        engine.start()
 
 
 class NewestFirst(Pages):
@@ -108,8 +130,15 @@ class BatchesView(BatchingView, ListAPIView[Batch]):
 
     @extend_schema(
         operation_id="batch",
-        request=BatchRequestSerializer,
+        request={"application/json": BatchRequestSerializer, "application/x-ndjson": OpenApiTypes.BINARY},
         parameters=[
+            OpenApiParameter(
+                "Prefer",
+                str,
+                OpenApiParameter.HEADER,
+                description="`respond-async`: accept now, run in the background.",
+            ),
+            OpenApiParameter("priority", str, enum=list(PRIORITIES), description="Of a batch in the background."),
             OpenApiParameter("stream", bool, description="Answer as server-sent events, each item as soon as it is."),
             OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER, description="Same key, same answer."),
         ],
@@ -117,6 +146,7 @@ class BatchesView(BatchingView, ListAPIView[Batch]):
             (200, "application/json"): EnvelopeSerializer,
             (200, streams.EVENTS): EVENT_STREAM,
             (200, streams.LINES): OpenApiResponse(OpenApiTypes.STR, "The same events, a line each."),
+            202: ACCEPTED,
             **fails(400, 401, 403, 409, 413, 415, 422, 429, 503),
         },
         examples=[ASKED, ANSWERED],
@@ -127,6 +157,10 @@ class BatchesView(BatchingView, ListAPIView[Batch]):
         settings = get_settings()
         if not settings.BATCH_ENABLED:
             raise SwitchedOff
+        if prefers_async(request):
+            return accept(request, settings)
+        if is_lines(request):
+            raise NotNDJSON
         media_type = wanted(request)
         if media_type:
             draining.refuse()
@@ -150,12 +184,134 @@ class BatchesView(BatchingView, ListAPIView[Batch]):
 class BatchView(BatchingView):
     @extend_schema(operation_id="batch_detail", responses={200: BatchDetailSerializer, **fails(401, 404)})
     def get(self, request: Request, batch_id: str) -> Response:
-        """One batch with its items, what was asked and what was answered."""
-        mine = Batch.objects.for_caller(request.user).filter(pk=batch_id)
-        mine.abandoned().interrupt()
-        if batch := mine.prefetch_related("items").first():
-            return Response(BatchDetailSerializer(batch).data)
-        raise NotFound
+        """One batch with its items, what was asked and what was answered; in the background, with live counts only."""
+        batch = found(request, batch_id)
+        kind = BackgroundBatchSerializer if batch.is_background else BatchDetailSerializer
+        return Response(kind(batch).data)
+
+
+class BatchResultsView(BatchingView):
+    @extend_schema(
+        operation_id="batch_results",
+        parameters=[
+            OpenApiParameter("status", str, enum=progress.RESULTS, description="Only items that ended so."),
+            OpenApiParameter("after", int, description="Only items at later positions; the first is at 0."),
+        ],
+        responses={(200, streams.LINES): OpenApiResponse(OpenApiTypes.STR, "An item a line."), **fails(400, 401, 404)},
+    )
+    def get(self, request: Request, batch_id: str) -> HttpResponseBase:
+        """The answers of the items that have ended, in the order of their positions."""
+        batch = found(request, batch_id)
+        state, after = choice(request, "status", progress.RESULTS), position(request)
+        close_old_connections()
+        in_server = origin_of(request._request).in_server
+        return progress.response(progress.results(batch.pk, state, after), streams.LINES, in_server=in_server)
+
+
+class BatchEventsView(BatchingView):
+    @extend_schema(operation_id="batch_events", responses={(200, streams.EVENTS): PROGRESS, **fails(401, 404)})
+    def get(self, request: Request, batch_id: str) -> HttpResponseBase:
+        """How far a batch is, live, until it has ended."""
+        batch = found(request, batch_id)
+        close_old_connections()
+        in_server = origin_of(request._request).in_server
+        return progress.response(progress.events(batch.pk), streams.EVENTS, in_server=in_server)
+
+
+@method_decorator(transaction.non_atomic_requests, name="dispatch")
+class BatchCancelView(BatchingView):
+    @extend_schema(
+        operation_id="batch_cancel", request=None, responses={200: BackgroundBatchSerializer, **fails(401, 404, 409)}
+    )
+    def post(self, request: Request, batch_id: str) -> Response:
+        """Start nothing more of a batch and keep what is finished; of one that has ended nothing changes."""
+        batch = found(request, batch_id)
+        if not batch.is_background:
+            raise NotInBackground
+        queue.cancel(batch)
+        batch.refresh_from_db()
+        return Response(BackgroundBatchSerializer(batch).data)
+
+
+@method_decorator(transaction.non_atomic_requests, name="dispatch")
+class BatchRetryView(BatchingView):
+    @extend_schema(
+        operation_id="batch_retry", request=None, responses={202: ACCEPTED, **fails(401, 403, 404, 409, 429)}
+    )
+    def post(self, request: Request, batch_id: str) -> Response:
+        """Run the items that failed or expired again, as a new batch."""
+        settings = get_settings()
+        if not settings.BATCH_ENABLED:
+            raise SwitchedOff
+        parent = found(request, batch_id)
+        if not parent.finished_at:
+            raise NotFinished
+        if not parent.retry_before:
+            raise NothingToRetry
+        batch = background_batch(request, settings)
+        batch.parent, batch.priority = parent, parent.priority
+        rules = rules_of(settings, origin_of(request._request), parent.total)
+        acceptance.accept(batch, Retried(parent), rules=rules, settings=settings)
+        return as_accepted(batch, request.path.removesuffix(f"/{parent.pk}/retry"))
+
+
+def found(request: Request, batch_id: str) -> Batch:
+    """Return a batch of the caller's. Raises `NotFound`."""
+    mine = Batch.objects.for_caller(request.user).filter(pk=batch_id)
+    mine.abandoned().interrupt()
+    if batch := mine.first():
+        return batch
+    raise NotFound
+
+
+# A batch in the background.
+
+
+def accept(request: Request, settings: Settings) -> Response:
+    """Commit a batch and have it run in the background."""
+    rules = rules_of(settings, origin_of(request._request), settings.BATCH_ASYNC_MAX_SIZE)
+    batch = background_batch(request, settings)
+    batch.idempotency_key = idempotency_key(request)
+    batch.priority = PRIORITIES[choice(request, "priority", PRIORITIES) or "normal"]
+    body: Upload | Whole = upload(request, settings) if is_lines(request) else Whole(request.data)
+    known = acceptance.known(batch, body, rules)
+    if known is None:
+        acceptance.accept(batch, body, rules=rules, settings=settings)
+    response = as_accepted(known or batch, request.path)
+    if known:
+        response.headers["Idempotency-Replayed"] = "true"
+    return response
+
+
+def background_batch(request: Request, settings: Settings) -> Batch:
+    current, now = request_id.get(), timezone.now()
+    return Batch(
+        owner=request.user if request.user.is_authenticated else None,
+        caller=batches.caller_name(request.user),
+        request_id="" if current == "-" else current,
+        client_address=request.META.get("REMOTE_ADDR") or "",
+        created_at=now,
+        expires_at=now + timedelta(seconds=settings.BATCH_EXPIRES_AFTER),
+        origin=origin.kept(request._request),
+        identity=identity.kept(request),
+    )
+
+
+def upload(request: Request, settings: Settings) -> Upload:
+    """Return the body as lines, unread."""
+    announced = request.META.get("CONTENT_LENGTH") or ""
+    return Upload(
+        request._request,
+        max_bytes=settings.BATCH_ASYNC_MAX_BYTES,
+        max_line=settings.BATCH_MAX_BYTES,
+        expected=int(announced) if announced.isdecimal() else None,
+    )
+
+
+def as_accepted(batch: Batch, path: str) -> Response:
+    engine.start()
+    headers = {"Location": f"{path}/{batch.pk}", "Preference-Applied": "respond-async"}
+    return Response(progress.represent(batch), status=202, headers=headers)
 
 
 # What a request says.
@@ -178,10 +334,40 @@ def terms_of(settings: Settings, origin: Origin, began: float) -> Terms:
         timeout=settings.BATCH_TIMEOUT,
         concurrency=settings.BATCH_CONCURRENCY,
         max_chars=settings.BATCH_MAX_BYTES,
-        rules=Rules(
-            max_size=settings.BATCH_MAX_SIZE, allowed=settings.BATCH_ALLOWED_PATHS, script_name=origin.script_name
-        ),
+        rules=rules_of(settings, origin, settings.BATCH_MAX_SIZE),
     )
+
+
+def rules_of(settings: Settings, origin: Origin, max_size: int) -> Rules:
+    return Rules(max_size=max_size, allowed=settings.BATCH_ALLOWED_PATHS, script_name=origin.script_name)
+
+
+def prefers_async(request: Request) -> bool:
+    """Tell whether the client wants to be answered before its batch is (RFC 7240)."""
+    preferences = request.headers.get("Prefer", "").lower().split(",")
+    return "respond-async" in (one.partition(";")[0].strip() for one in preferences)
+
+
+def is_lines(request: Request) -> bool:
+    return request._request.content_type == streams.LINES
+
+
+def choice(request: Request, name: str, choices: Iterable[str]) -> str | None:
+    """Return a value of the query, None where it says nothing. Raises `ValidationError`."""
+    said = request.query_params.get(name)
+    if said is not None and said not in (known := list(choices)):
+        raise ValidationError({name: [f"This has to be one of {', '.join(known)}."]})
+    return said
+
+
+def position(request: Request) -> int:
+    """Return the position after which results are wanted. Raises `ValidationError`."""
+    said = request.query_params.get("after")
+    if said is None:
+        return -1
+    if not (said.isascii() and said.isdigit() and len(said) < 10):
+        raise ValidationError({"after": ["This has to be a position."]})
+    return int(said)
 
 
 def asked(request: Request, terms: Terms) -> Ask:

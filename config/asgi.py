@@ -15,8 +15,9 @@ from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler  # noqa: 
 from django.urls import re_path  # noqa: E402
 from servestatic import ServeStaticASGI  # noqa: E402
 
-from assistant.lifespan import shutdown, startup  # noqa: E402
+from assistant import lifespan as assistant  # noqa: E402
 from assistant.routing import websocket_urlpatterns  # noqa: E402
+from batching import lifespan as batching  # noqa: E402
 from wire.lifespan import Application, Lifespan, Message, Receive, Send  # noqa: E402
 
 
@@ -37,6 +38,17 @@ async def refuse_websocket(scope: Message, receive: Receive, send: Send) -> None
     """Answer 403: there is no WebSocket at this path."""
     await receive()
     await send({"type": "websocket.close"})
+
+
+async def startup() -> None:
+    await assistant.startup()
+    await batching.startup()
+
+
+async def shutdown() -> None:
+    """End what calls the assistant before the assistant."""
+    await batching.shutdown()
+    await assistant.shutdown()
 
 
 application = ProtocolTypeRouter(

@@ -60,6 +60,9 @@ TEMPLATES = [
 ]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 USE_TZ = True
+# Its tests say when background batches run.
+BATCH_RUN_IN_SERVER = os.environ.get("BATCH_RUN_IN_SERVER") == "true"
+BATCH_LEASE = float(os.environ.get("BATCH_LEASE", 30))
 APPEND_SLASH = False
 
 

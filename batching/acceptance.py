@@ -1,0 +1,186 @@
+"""How a background batch comes in: its rows are committed in slices that nobody sees, and show all at once at the end.
+
+One transaction for all of them would have a client that sends slowly keep everybody else from writing on SQLite. What
+a process that was killed left half received is deleted once its lease is over, and never starts.
+"""
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from itertools import batched
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from django.db import IntegrityError
+from django.db.models import F, Sum
+from django.utils import timezone
+
+from batching import intake, queue
+from batching.calls import restored, stored
+from batching.conf import Settings
+from batching.errors import KeyReused, NothingToRetry, NotRecorded, StillRunning, TooManyQueued
+from batching.intake import Rules
+from batching.items import Item
+from batching.models import KEY_LIFETIME, Batch, BatchItem
+from batching.queue import SLICE
+from batching.recording import ITEM_ASKED, ITEM_ENDED, ITEMS, Record
+
+# Seconds after the last slice came, after which the process that received it counts as dead.
+PATIENCE = 60.0
+
+ITEM_KEPT = (*ITEM_ASKED, "call", "not_before")
+
+
+class Acceptance:
+    """A batch on its way in. Leaving the block before `publish`, or by an exception, leaves nothing."""
+
+    def __init__(self, batch: Batch, *, rules: Rules, max_queued: int, room: int) -> None:
+        self.batch = batch
+        self.rules = rules
+        self.max_queued = max_queued
+        self.room = room
+        self.ids: set[str] = set()
+
+    def __enter__(self) -> Self:
+        self.batch.status = Batch.Status.RECEIVING
+        self.batch.total = 0
+        self.batch.lease_expires_at = lease()
+        try:
+            self.batch.save(force_insert=True)
+        except IntegrityError:  # the same Idempotency-Key, at the same time
+            raise StillRunning from None
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        queue.forget(self.batch)
+
+    def take(self, items: Iterable[Item]) -> None:
+        """Write items, some perhaps answered already. Raises `CallerError` for what refuses the batch."""
+        for some in batched(items, SLICE):
+            self.write(some)
+        if not self.batch.total:
+            raise intake.refused("A batch has to have at least one item.")
+
+    def write(self, items: tuple[Item, ...]) -> None:
+        self.check(items)
+        record = Record(self.batch, items, began=0.0, room=self.room)
+        bad = [record.ended(item) for item in items if item.answer]
+        with queue.atomic():
+            ITEMS.insert(ITEM_KEPT, [[*record.asked(item), kept(item), self.batch.created_at] for item in items])
+            ITEMS.finish(ITEM_ENDED, ("batch_id", "position"), bad)
+            self.grow(len(items), failed=len(bad))
+
+    def check(self, items: Iterable[Item]) -> None:
+        for item in items:
+            if isinstance(item.id, str) and item.id in self.ids:
+                raise intake.refused(f"Two items have the id {item.id}.")
+            self.ids.add(item.id)
+            if item.position >= self.rules.max_size:
+                raise intake.refused(f"A background batch may have {self.rules.max_size} items.")
+
+    def grow(self, items: int, *, failed: int) -> None:
+        """Count what has come. Raises `TooManyQueued`, and `NotRecorded` where others took this process for dead."""
+        self.batch.total += items
+        self.batch.failed += failed
+        mine = Batch.objects.filter(pk=self.batch.pk, status=Batch.Status.RECEIVING)
+        if not mine.update(total=self.batch.total, failed=self.batch.failed, lease_expires_at=lease()):
+            raise NotRecorded
+        left = F("total") - F("succeeded") - F("failed") - F("cancelled") - F("expired")
+        theirs = Batch.objects.open_in_background().filter(caller=self.batch.caller)
+        if theirs.aggregate(left=Sum(left))["left"] > self.max_queued:
+            raise TooManyQueued(f"You may have {self.max_queued} items waiting in background batches.")
+
+    def publish(self, request_hash: str) -> None:
+        """Let the batch be seen and start. Raises `NotRecorded`."""
+        with queue.atomic():
+            mine = Batch.objects.filter(pk=self.batch.pk, status=Batch.Status.RECEIVING)
+            if not mine.update(status=Batch.Status.QUEUED, lease_expires_at=None, request_hash=request_hash):
+                raise NotRecorded
+            closed = queue.close([self.batch.pk])
+        self.batch.refresh_from_db()
+        queue.announce([], closed)
+
+
+def lease() -> Any:
+    return timezone.now() + timedelta(seconds=PATIENCE)
+
+
+def kept(item: Item) -> str | None:
+    """Return the request as it has to be sent, credentials in it included; of what is answered nothing is kept."""
+    return None if item.call is None or item.answer else stored(item.call)
+
+
+class Body(Protocol):
+    """What a background batch is made of. `hash` tells it from others once all its items have been read."""
+
+    @property
+    def hash(self) -> str: ...
+
+    def items(self, rules: Rules) -> Iterable[Item]: ...
+
+
+class Whole:
+    """A body that came as one JSON text."""
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+    @property
+    def hash(self) -> str:
+        return hashlib.sha256(b"respond-async\n" + json.dumps(self.data, sort_keys=True).encode()).hexdigest()
+
+    def items(self, rules: Rules) -> Iterator[Item]:
+        for item in intake.read(self.data, rules):
+            intake.refuse_dependencies(item)
+            yield item
+
+
+class Retried:
+    """The items of a batch that failed and whose requests are kept, numbered anew."""
+
+    hash = ""
+
+    def __init__(self, parent: Batch) -> None:
+        self.parent = parent
+
+    def items(self, rules: Rules) -> Iterator[Item]:
+        states = (BatchItem.State.FAILED, BatchItem.State.EXPIRED)
+        failed = self.parent.items.filter(state__in=states, call__isnull=False).order_by("position")
+        last, position = -1, 0
+        while some := list(failed.filter(position__gt=last)[:SLICE]):
+            for row in some:
+                yield Item(position, row.item_id, None, call=restored(row.call or ""))
+                position += 1
+            last = some[-1].position
+        if not position:
+            raise NothingToRetry
+
+
+def accept(batch: Batch, body: Body, *, rules: Rules, settings: Settings) -> None:
+    """Commit a batch: when this returns, it will be carried out whatever becomes of this process.
+
+    Raises `CallerError` and `NotRecorded`, and then nothing is left of it.
+    """
+    room = settings.BATCH_STORED_BODY_BYTES
+    with Acceptance(batch, rules=rules, max_queued=settings.BATCH_MAX_QUEUED, room=room) as coming:
+        coming.take(body.items(rules))
+        coming.publish(body.hash)
+
+
+def known(batch: Batch, body: Body, rules: Rules) -> Batch | None:
+    """Return the batch that the caller's Idempotency-Key stands for. Raises `StillRunning` and `KeyReused`."""
+    if batch.idempotency_key is None:
+        return None
+    keyed = Batch.objects.filter(caller=batch.caller, idempotency_key=batch.idempotency_key)
+    keyed.filter(finished_at__lt=timezone.now() - KEY_LIFETIME).update(idempotency_key=None)
+    keyed.filter(status=Batch.Status.RECEIVING, lease_expires_at__lt=timezone.now()).delete()
+    found = keyed.first()
+    if found and found.status == Batch.Status.RECEIVING:
+        raise StillRunning
+    if found:
+        deque(body.items(rules), maxlen=0)
+        if body.hash != found.request_hash:
+            raise KeyReused
+    return found

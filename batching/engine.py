@@ -1,0 +1,329 @@
+"""What works on background batches in a process: claims items, carries them out, writes how they ended.
+
+It has a thread with an event loop of its own, one thread for the rows, and a thread for each item that runs, apart from
+those of batches that somebody waits for. Any number of processes may run one on the same rows; nothing is lost with any
+of them. Celery's workers may call `queue` and `carried_out` the same way.
+"""
+
+import asyncio
+import atexit
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import Context
+from datetime import datetime, timedelta
+from functools import partial
+
+from asgiref.sync import sync_to_async
+from django.db import DatabaseError, DataError, connections
+from django.utils import timezone
+from django.utils.http import parse_http_date_safe
+
+from batching import answers, dispatch, queue
+from batching.calls import prepared, restored
+from batching.conf import Settings, get_settings
+from batching.errors import CallerError
+from batching.intake import Rules
+from batching.items import Answer
+from batching.models import Batch
+from batching.origin import origin_from
+from batching.queue import Claimed, Ending, Turns
+from wire.errors import sentence
+
+logger = logging.getLogger(__name__)
+
+# Seconds after which a process looks for what others have accepted.
+IDLE = 1.0
+# Seconds after a failure of the database.
+PAUSE = 1.0
+# Seconds of work that are claimed at once: items that do little cost less so, and those that do much wait nowhere.
+AHEAD = 0.25
+MOST_AHEAD = 32
+# Seconds that items get to end when their process does.
+GRACE = 3.0
+
+# The view did nothing, or so it says; what else may be tried again is what may be done twice.
+UNTOUCHED = (429, 503)
+PASSING = (*UNTOUCHED, 502, 504)
+REPEATABLE = ("GET", "PUT", "DELETE")
+LONGEST_BACKOFF = 60.0
+
+GONE = Answer(401, error=sentence(401))
+
+# Work that was told to end and hasn't yet; held here, so that it isn't lost before it has.
+ending: set[asyncio.Future[Answer]] = set()
+
+
+class Engine:
+    """Works until it is told to stop. It belongs to the event loop in which `run` is awaited."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._places = asyncio.Semaphore(settings.BATCH_BACKGROUND_CONCURRENCY)
+        self._threads = ThreadPoolExecutor(settings.BATCH_BACKGROUND_CONCURRENCY, thread_name_prefix="batch-background")
+        self._rows = ThreadPoolExecutor(1, thread_name_prefix="batch-rows")
+        self._turns = Turns()
+        self._held: dict[Claimed, asyncio.Task[None]] = {}
+        self._endings: list[Ending] = []
+        self._woken = asyncio.Event()
+        self._pace = 1.0
+        self._stopping = False
+        self._loop = asyncio.get_running_loop()
+
+    async def run(self, *, drain: bool = False) -> None:
+        """Work until `stop`, or where it is to `drain` until no background batch is open."""
+        keeper = self._loop.create_task(self._keep())
+        try:
+            while not self._stopping and not (drain and await self._is_drained()):
+                await self._turn()
+            await self._end()
+        finally:
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+            await self._in_rows(connections.close_all)
+            self._threads.shutdown(wait=False)
+            self._rows.shutdown(wait=False)
+
+    def stop(self) -> None:
+        """Claim nothing more, let items end for a moment, give back what is left. May be called from any thread."""
+        with suppress(RuntimeError):  # the loop has ended already
+            self._loop.call_soon_threadsafe(self._stop)
+
+    def wake(self) -> None:
+        """Look at once for what there is to do. May be called from any thread."""
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._woken.set)
+
+    def _stop(self) -> None:
+        self._stopping = True
+        self._woken.set()
+
+    async def _turn(self) -> None:
+        """Write what has ended, claim what there is room for, and wait until there is something to do."""
+        self._woken.clear()
+        await self._write()
+        if await self._claim():
+            return
+        if not self._held:
+            await self._in_rows(connections.close_all)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(IDLE):
+                await self._woken.wait()
+
+    async def _is_drained(self) -> bool:
+        opened = Batch.objects.open_in_background().exclude(status=Batch.Status.RECEIVING)
+        return not self._held and not await self._in_rows(opened.exists, True)
+
+    # Claiming and carrying out.
+
+    async def _claim(self) -> bool:
+        """Claim as many as are soon done; returns whether there were any."""
+        ahead = self._settings.BATCH_BACKGROUND_CONCURRENCY * max(1, min(MOST_AHEAD, int(AHEAD / self._pace)))
+        room = ahead - len(self._held)
+        if self._stopping or room * 2 < ahead:
+            return False
+        nothing: list[Claimed] = []
+        claimed = await self._in_rows(partial(queue.claim, room, self._settings.BATCH_LEASE, self._turns), nothing)
+        for one in claimed:
+            self._held[one] = self._loop.create_task(self._see_through(one), context=Context())
+        return bool(claimed)
+
+    async def _see_through(self, claimed: Claimed) -> None:
+        await self._places.acquire()
+        at, started = timezone.now(), time.monotonic()
+        work = asyncio.ensure_future(
+            sync_to_async(self._in_place, thread_sensitive=False, executor=self._threads)(claimed)
+        )
+        try:
+            done, _ = await asyncio.wait({work}, timeout=self._settings.BATCH_ITEM_TIMEOUT)
+        finally:
+            # Ends what runs in an event loop. What runs in a thread keeps its place until it ends by itself.
+            ending.add(work)
+            work.add_done_callback(ending.discard)
+            work.cancel()
+        timed_out = Answer(504, error=f"Timed out after {self._settings.BATCH_ITEM_TIMEOUT:g} s")
+        answer = work.result() if done else timed_out
+        finished = time.monotonic()
+        self._pace = max(0.001, 0.9 * self._pace + 0.1 * (finished - started))
+        self._endings.append(Ending(claimed, answer, started, finished, at, timed_out=not done))
+        self._woken.set()
+
+    def _in_place(self, claimed: Claimed) -> Answer:
+        try:
+            return carried_out(claimed, self._settings)
+        except Exception:  # a mistake of ours: the item is answered all the same
+            logger.exception("batch=%s position=%s state=crashed", claimed.batch.pk, claimed.position)
+            return answers.CRASHED
+        finally:
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._places.release)
+
+    # Writing.
+
+    async def _write(self) -> None:
+        """Write what has ended by now; what can't be written now is held on to."""
+        endings, self._endings = self._endings, []
+        if endings and not await self._in_rows(partial(conclude, endings, self._settings), False):
+            self._endings[:0] = endings
+            await asyncio.sleep(PAUSE)
+            return
+        for one in endings:
+            del self._held[one.claimed]
+
+    async def _keep(self) -> None:
+        """Prolong the leases, and look after what others have left."""
+        settings = self._settings
+        while True:
+            await self._in_rows(partial(queue.renew, list(self._held), settings.BATCH_LEASE))
+            sweep = partial(queue.sweep, attempts=settings.BATCH_MAX_ATTEMPTS, room=settings.BATCH_STORED_BODY_BYTES)
+            await self._in_rows(sweep)
+            self._woken.set()
+            await asyncio.sleep(min(settings.BATCH_LEASE / 3, 5.0))
+
+    async def _in_rows[T](self, work: Callable[[], T], otherwise: T | None = None) -> T:
+        """Do something in the thread of the rows; where the database fails, log it and return `otherwise`."""
+        try:
+            return await self._loop.run_in_executor(self._rows, work)
+        except DatabaseError:
+            logger.exception("engine=%s state=database_failed", os.getpid())
+            await self._loop.run_in_executor(self._rows, connections.close_all)
+            return otherwise  # type: ignore[return-value]  # callers that look at it give one
+
+    async def _end(self) -> None:
+        """Let items end for a moment, then give back what hasn't."""
+        running = [task for task in self._held.values() if not task.done()]
+        if running:
+            await asyncio.wait(running, timeout=GRACE)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await self._write()
+        for claimed in self._held:
+            await self._in_rows(partial(queue.release, claimed, timezone.now(), tried=False))
+
+
+def carried_out(claimed: Claimed, settings: Settings) -> Answer:
+    """Return how a claimed item was answered, as its caller is answered. Runs in a thread of its own."""
+    if claimed.caller is None:
+        return GONE
+    origin = origin_from(claimed.batch.origin or {})
+    rules = Rules(max_size=1, allowed=settings.BATCH_ALLOWED_PATHS, script_name=origin.script_name)
+    extra = {"idempotency-key": f"{claimed.batch.pk}:{claimed.position}"}
+    if claimed.batch.request_id:
+        extra["x-request-id"] = f"{claimed.batch.request_id}/{claimed.position}"
+    try:
+        sent = prepared(restored(claimed.call), rules, extra)
+    except CallerError as error:
+        return Answer(error.status, error=error.message, details=error.details)
+    return dispatch.answered(sent, origin, answers.read, streamed=False, caller=claimed.caller)
+
+
+def conclude(endings: list[Ending], settings: Settings) -> bool:
+    """Write how items ended, or put back those that are worth another try."""
+    final = []
+    for ending in endings:
+        if worth_another(ending, settings):
+            queue.release(ending.claimed, moment_of(ending), tried=True)
+        else:
+            final.append(ending)
+    try:
+        queue.finish(final, settings.BATCH_STORED_BODY_BYTES)
+    except DataError:
+        logger.exception("endings=%s state=not_storable", len(final))
+        for ending in final:
+            finish_alone(ending, settings.BATCH_STORED_BODY_BYTES)
+    return True
+
+
+def finish_alone(ending: Ending, room: int) -> None:
+    """Write one ending, or where the database can't hold it, that it crashed."""
+    try:
+        queue.finish([ending], room)
+    except DataError:
+        queue.finish([Ending(ending.claimed, answers.CRASHED, ending.started, ending.finished, ending.at)], room)
+
+
+def worth_another(ending: Ending, settings: Settings) -> bool:
+    """Tell whether an item is to be tried again: it may be done twice or did nothing, and the failure may pass."""
+    status, claimed = ending.answer.status, ending.claimed
+    if status not in PASSING or claimed.attempts >= settings.BATCH_MAX_ATTEMPTS or ending.timed_out:
+        return False
+    return status in UNTOUCHED or restored(claimed.call).method in REPEATABLE
+
+
+def moment_of(ending: Ending) -> datetime:
+    """Return when an item is to be tried again: when its answer says, or twice as late each time, never all at once."""
+    backoff = min(LONGEST_BACKOFF, 2.0**ending.claimed.attempts) * random.uniform(0.5, 1.0)  # noqa: S311  # no secret
+    return timezone.now() + timedelta(seconds=max(backoff, asked_wait(ending.answer)))
+
+
+def asked_wait(answer: Answer) -> float:
+    """Return the seconds that a Retry-After asks for."""
+    said = next((value for name, value in answer.headers.items() if name.lower() == "retry-after"), "")
+    if said.isascii() and said.isdigit():
+        return float(said[:9])
+    moment = parse_http_date_safe(said)
+    return max(0.0, moment - time.time()) if moment else 0.0
+
+
+# The engine of this process.
+
+
+class Background:
+    """The engine in a thread of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._engine: Future[Engine] = Future()
+        self._settings = settings
+        self._thread = threading.Thread(target=self._run, name="batch-engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def wake(self) -> None:
+        self._engine.result().wake()
+
+    def stop(self, seconds: float) -> None:
+        self._engine.result().stop()
+        self._thread.join(seconds)
+
+    def _run(self) -> None:
+        asyncio.run(self._work())
+
+    async def _work(self) -> None:
+        engine = Engine(self._settings)
+        self._engine.set_result(engine)
+        await engine.run()
+
+
+starting = threading.Lock()
+backgrounds: dict[int, Background] = {}
+
+
+def start() -> None:
+    """Have this process work on background batches, if it is to, and look at once what there is to do."""
+    settings = get_settings()
+    if not settings.BATCH_ENABLED or not settings.BATCH_RUN_IN_SERVER:
+        return
+    with starting:
+        background = backgrounds.get(os.getpid())  # one that was forked needs its own
+        if background is None or not background.is_alive:
+            backgrounds[os.getpid()] = Background(settings)
+            atexit.register(stop)
+        else:
+            background.wake()
+
+
+def stop(seconds: float = GRACE + 1) -> None:
+    """End the engine of this process; what it couldn't finish is given back."""
+    with starting:
+        background = backgrounds.pop(os.getpid(), None)
+    if background:
+        background.stop(seconds)

@@ -1,0 +1,15 @@
+"""What the app does before the first request and after the last one, in a server that says so."""
+
+import asyncio
+
+from batching import engine
+
+
+async def startup() -> None:
+    """Go on with background batches where a process that ended has left them."""
+    engine.start()
+
+
+async def shutdown() -> None:
+    """Give back what can't be finished in a moment."""
+    await asyncio.to_thread(engine.stop)

@@ -1,0 +1,32 @@
+"""`manage.py run_batches`: background batches in a process of its own."""
+
+import asyncio
+import signal
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from batching.conf import get_settings
+from batching.engine import Engine
+
+
+class Command(BaseCommand):
+    help = "Work on background batches until SIGINT or SIGTERM. Any number of these may run, on any machines."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--drain", action="store_true", help="end when no background batch is left")
+
+    def handle(self, *args: Any, drain: bool, **options: Any) -> None:
+        asyncio.run(work(drain))
+
+
+async def work(drain: bool) -> None:
+    engine = Engine(get_settings())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, engine.stop)
+    try:
+        await engine.run(drain=drain)
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
