@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from batching import paths, plan
@@ -31,7 +31,7 @@ def prepared(call: Call, rules: Rules, extra: Mapping[str, str]) -> Sent:
 
 def stored(call: Call) -> str:
     """Return a call as it is kept until it is carried out: whole, credentials included."""
-    return json.dumps(asdict(call))
+    return json.dumps({name: getattr(call, name) for name in Call.__slots__})
 
 
 def restored(text: str) -> Call:

@@ -79,8 +79,11 @@ class Engine:
         """Work until `stop`, or where it is to `drain` until no background batch is open."""
         keeper = self._loop.create_task(self._keep())
         try:
-            while not self._stopping and not (drain and await self._is_drained()):
-                await self._turn()
+            while not self._stopping:
+                if not await self._turn():
+                    if drain and await self._is_drained():
+                        break
+                    await self._rest()
             await self._end()
         finally:
             keeper.cancel()
@@ -103,12 +106,14 @@ class Engine:
         self._stopping = True
         self._woken.set()
 
-    async def _turn(self) -> None:
-        """Write what has ended, claim what there is room for, and wait until there is something to do."""
+    async def _turn(self) -> bool:
+        """Write what has ended and claim what there is room for; returns whether anything was claimed."""
         self._woken.clear()
         await self._write()
-        if await self._claim():
-            return
+        return await self._claim()
+
+    async def _rest(self) -> None:
+        """Wait until there is something to do."""
         if not self._held:
             await self._in_rows(connections.close_all)
         with suppress(TimeoutError):

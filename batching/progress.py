@@ -16,7 +16,7 @@ from wire.sse import HEARTBEAT, HEARTBEAT_SECONDS, EventStreamResponse, frame
 # Seconds between two looks at a batch.
 PACE = 0.5
 # Items that are read at once: their bodies may be long.
-SLICE = 100
+SLICE = 250
 
 READERS = ThreadPoolExecutor(2, thread_name_prefix="batch-readers")
 

@@ -16,6 +16,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.exceptions import ValidationError
 from rest_framework.generics import ListAPIView
+from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -92,6 +93,15 @@ class BatchParser(StrictJSONParser):
         return get_settings().BATCH_MAX_BYTES
 
 
+class LinesParser(BaseParser):
+    """Leaves the body unread: authentication by session has DRF parse it, to look for a form's CSRF token."""
+
+    media_type = streams.LINES
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
+        return {}
+
+
 class BatchingView(JSONView):
     """What the app's views share, in any project: strict JSON in, JSON out, and no batch within a batch."""
 
@@ -114,6 +124,7 @@ class NewestFirst(Pages):
 class BatchesView(BatchingView, ListAPIView[Batch]):
     """The caller's batches, the newest first, paged."""
 
+    parser_classes = [BatchParser, LinesParser]
     queryset = Batch.objects.none()
     serializer_class = BatchSerializer
     pagination_class = NewestFirst

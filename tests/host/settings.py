@@ -78,3 +78,10 @@ class Absent(MetaPathFinder):
 
 
 sys.meta_path.insert(0, Absent())
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "rest_framework.authentication.SessionAuthentication",
+        "rest_framework.authentication.BasicAuthentication",
+        "tests.host.authentication.KeyAuthentication",
+    ],
+}

@@ -27,6 +27,8 @@ from rest_framework.response import Response
 from rest_framework.throttling import SimpleRateThrottle
 from rest_framework.views import APIView
 
+from tests.host.authentication import KeyAuthentication
+
 # What views did, for tests to look at.
 seen: list[str] = []
 HEADERS = (
@@ -254,3 +256,23 @@ def events_sync(request: HttpRequest) -> StreamingHttpResponse:
 
 def lines(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(iter([b"a\n", b"b\n"]), content_type="text/plain")
+
+
+class Keyed(Private):
+    """For those who have a key, and nobody else."""
+
+    authentication_classes = [KeyAuthentication]
+
+
+class Either(Private):
+    authentication_classes = [KeyAuthentication, SessionAuthentication]
+
+
+@csrf_exempt
+def whoami(request: HttpRequest) -> JsonResponse:
+    """A plain view that anybody may call."""
+    return JsonResponse({"user": str(request.user)})
+
+
+def all_headers(request: HttpRequest) -> JsonResponse:
+    return JsonResponse({"headers": dict(request.headers)})
