@@ -164,7 +164,8 @@ class Batch(models.Model):
         counts = {"total": self.total, "succeeded": self.succeeded, "failed": self.failed}
         if not self.is_background:
             return counts
-        held = self.items.filter(lease_expires_at__isnull=False)
+        # Every lease is later; said so, SQLite looks in the index of those that are held, not through all items.
+        held = self.items.filter(lease_expires_at__gt=self.created_at)
         running = min(held.count(), self.left) if self.left else 0
         rest = {"cancelled": self.cancelled, "expired": self.expired}
         return {**counts, **rest, "running": running, "queued": self.left - running}

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -276,3 +277,23 @@ def whoami(request: HttpRequest) -> JsonResponse:
 
 def all_headers(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"headers": dict(request.headers)})
+
+
+@csrf_exempt
+def failing(request: HttpRequest, status: int) -> HttpResponse:
+    seen.append(request.path)
+    return HttpResponse(status=status)
+
+
+def failing_once(request: HttpRequest) -> HttpResponse:
+    seen.append("failing once")
+    return JsonResponse({}, status=503 if seen.count("failing once") == 1 else 200)
+
+
+@csrf_exempt
+def noting(request: HttpRequest) -> JsonResponse:
+    """Note the call down outside the database, and take some time."""
+    with open(os.environ["LEDGER"], "a") as ledger:
+        ledger.write(f"{request.headers['Idempotency-Key']}\n")
+    time.sleep(float(request.GET["seconds"]))
+    return JsonResponse({})
