@@ -44,6 +44,8 @@ PAUSE = 1.0
 # Seconds of work that are claimed at once: items that do little cost less so, and those that do much wait nowhere.
 AHEAD = 0.25
 MOST_AHEAD = 32
+# Of the time of a server's processor, what items in the background may use.
+SHARE = 0.5
 # Seconds that items get to end when their process does.
 GRACE = 3.0
 
@@ -60,10 +62,14 @@ ending: set[asyncio.Future[Answer]] = set()
 
 
 class Engine:
-    """Works until it is told to stop. It belongs to the event loop in which `run` is awaited."""
+    """Works until it is told to stop. It belongs to the event loop in which `run` is awaited.
 
-    def __init__(self, settings: Settings) -> None:
+    Its items use the processor for at most `share` of the time, so that a server has the rest for its callers.
+    """
+
+    def __init__(self, settings: Settings, *, share: float = 1.0) -> None:
         self._settings = settings
+        self._rest_factor = settings.BATCH_BACKGROUND_CONCURRENCY / share - 1 if share < 1 else 0.0
         self._places = asyncio.Semaphore(settings.BATCH_BACKGROUND_CONCURRENCY)
         self._threads = ThreadPoolExecutor(settings.BATCH_BACKGROUND_CONCURRENCY, thread_name_prefix="batch-background")
         self._rows = ThreadPoolExecutor(1, thread_name_prefix="batch-rows")
@@ -159,6 +165,7 @@ class Engine:
         self._woken.set()
 
     def _in_place(self, claimed: Claimed) -> Answer:
+        before = time.thread_time()
         try:
             return carried_out(claimed, self._settings)
         except Exception:  # a mistake of ours: the item is answered all the same
@@ -166,7 +173,8 @@ class Engine:
             return answers.CRASHED
         finally:
             with suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self._places.release)
+                rest = (time.thread_time() - before) * self._rest_factor
+                self._loop.call_soon_threadsafe(self._loop.call_later, rest, self._places.release)
 
     # Writing.
 
@@ -303,7 +311,7 @@ class Background:
         asyncio.run(self._work())
 
     async def _work(self) -> None:
-        engine = Engine(self._settings)
+        engine = Engine(self._settings, share=SHARE)
         self._engine.set_result(engine)
         await engine.run()
 

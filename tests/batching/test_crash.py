@@ -90,6 +90,21 @@ def test_a_body_that_is_cut_off_leaves_nothing(service: Service) -> None:
     assert service.rows("SELECT id FROM batching_batch") == [(batch_id,)]
 
 
+def test_progress_is_told_live_and_adds_up(service: Service) -> None:
+    batch_id = service.accept([item(f"/api/noting?seconds=0.1&n={n}", "POST", id=str(n)) for n in range(30)])
+    with closing(HTTPConnection("127.0.0.1", service.port, timeout=30)) as connection:
+        connection.request("GET", f"/api/batch/{batch_id}/events")
+        answer = connection.getresponse().read().decode()
+    told = [json.loads(line[6:]) for line in answer.splitlines() if line.startswith("data: ")]
+    assert [one["type"] for one in told] == ["start", *["progress"] * (len(told) - 2), "end"]
+    assert len(told) > 3
+    for counts in (one["counts"] for one in told):
+        assert counts.pop("total") == sum(counts.values())
+    finished = [one["counts"]["succeeded"] for one in told]
+    assert finished == sorted(finished)
+    assert finished[-1] == 30
+
+
 def test_a_server_that_is_killed_loses_nothing(service: Service) -> None:
     """Compare a ledger kept outside with the rows: each item was seen, and has one final state."""
     service.ask("GET", "/api/batch/x")

@@ -212,3 +212,13 @@ def test_claims_read_no_more_than_they_need() -> None:
             assert index in str(cursor.fetchall())
     leases = BatchItem.objects.filter(lease_expires_at__gt=timezone.now())
     assert "batching_item_leases" in leases.filter(batch="a").explain()
+
+
+def test_in_a_server_items_leave_the_processor_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batching.engine.SHARE", 0.1)
+    batch = made(5, path="/api/burning?seconds=0.03")
+    began = time.monotonic()
+    background = Background(get_settings())
+    until(lambda: states(batch) == ["succeeded"] * 5)
+    background.stop(10)
+    assert time.monotonic() - began > 0.9  # 0.15 s of work in a tenth of the time, the last one's rest left out

@@ -18,6 +18,7 @@ urlpatterns = [
     path("api/private", views.Private.as_view()),
     path("api/failing/<int:status>", views.failing),
     path("api/failing-once", views.failing_once),
+    path("api/burning", views.burning),
     path("api/noting", views.noting),
     path("api/keyed", views.Keyed.as_view()),
     path("api/either", views.Either.as_view()),

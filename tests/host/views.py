@@ -297,3 +297,11 @@ def noting(request: HttpRequest) -> JsonResponse:
         ledger.write(f"{request.headers['Idempotency-Key']}\n")
     time.sleep(float(request.GET["seconds"]))
     return JsonResponse({})
+
+
+def burning(request: HttpRequest) -> JsonResponse:
+    """Keep the processor busy."""
+    until = time.thread_time() + float(request.GET["seconds"])
+    while time.thread_time() < until:
+        pass
+    return JsonResponse({})
