@@ -11,6 +11,7 @@ from django.db import connections
 
 from batching import batches, loops
 from batching.models import Batch, BatchItem
+from wire import draining
 from wire.sse import HEARTBEAT, HEARTBEAT_SECONDS, EventStreamResponse, frame
 
 # Seconds between two looks at a batch.
@@ -35,6 +36,9 @@ async def read[T](work: Callable[[], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(READERS, reading)
 
 
+LEAVING = {"message": draining.Stopping.message, "code": draining.Stopping.status, "retryable": True}
+
+
 def represent(batch: Batch) -> dict[str, Any]:
     return {"batch_id": batch.pk, "status": batch.status, "counts": batch.counts}
 
@@ -46,7 +50,10 @@ def seen(batch_id: str) -> tuple[dict[str, Any], bool] | None:
 
 
 async def events(batch_id: str) -> AsyncGenerator[bytes]:
-    """Yield `start`, a `progress` whenever the counts have changed, and `end`; comments where nothing happens long."""
+    """Yield `start`, a `progress` whenever the counts have changed, and `end`; comments where nothing happens long.
+
+    Where the process is told to stop, the last one is an `error` that may be retried.
+    """
     number, last, quiet = 0, None, 0.0
     while looked := await read(partial(seen, batch_id)):
         now, is_final = looked
@@ -56,6 +63,9 @@ async def events(batch_id: str) -> AsyncGenerator[bytes]:
             if is_final and number > 1:
                 return
             continue
+        if draining.begun.has_come:  # another process goes on to tell
+            yield framed(number + 1, "error", LEAVING)
+            return
         await asyncio.sleep(PACE)
         quiet += PACE
         if quiet >= HEARTBEAT_SECONDS:

@@ -220,9 +220,10 @@ class BatchResultsView(BatchingView):
 
 
 class BatchEventsView(BatchingView):
-    @extend_schema(operation_id="batch_events", responses={(200, streams.EVENTS): PROGRESS, **fails(401, 404)})
+    @extend_schema(operation_id="batch_events", responses={(200, streams.EVENTS): PROGRESS, **fails(401, 404, 503)})
     def get(self, request: Request, batch_id: str) -> HttpResponseBase:
         """How far a batch is, live, until it has ended."""
+        draining.refuse()
         batch = found(request, batch_id)
         close_old_connections()
         in_server = origin_of(request._request).in_server

@@ -20,7 +20,10 @@ class Limits:
     """How long what is open may go on once the process was told to stop."""
     BODY_MAX_BYTES: Count = 2 * 1024 * 1024
     BATCH_MAX_BYTES: Count = 1024 * 1024
+    BATCH_ASYNC_MAX_BYTES: Count = 256 * 1024 * 1024
+    """What may be sent to `/api/batch`, where the view reads it in slices."""
 
     def body(self, path: str) -> int:
         """Return how many bytes the body of a request to `path` may have before it is refused unread."""
-        return max(self.BODY_MAX_BYTES, self.BATCH_MAX_BYTES)
+        least = max(self.BODY_MAX_BYTES, self.BATCH_MAX_BYTES)
+        return max(least, self.BATCH_ASYNC_MAX_BYTES) if path == "/api/batch" else least

@@ -96,3 +96,19 @@ def test_a_message_sent_twice_with_one_key_is_answered_once(service: Served) -> 
     again = send(service, SEED, **{"Idempotency-Key": "once"})
     assert first.json() == again.json()
     assert again.headers["Idempotency-Replayed"] == "true"
+
+
+def test_a_background_batch_is_chatted_through_while_the_service_goes_on(service: Served, model: Upstream) -> None:
+    chat = SEED["requests"][0]
+    said = [{**chat, "id": str(n), "body": {"message": f"{n} {'x' * 30_000}"}} for n in range(80)]
+    lines = "".join(f"{json.dumps(one)}\n" for one in said)  # more than another body may have
+    headers = {"Prefer": "respond-async", "Content-Type": "application/x-ndjson"}
+    accepted = requests.post(f"{service.url}/api/batch", data=lines, headers=headers, timeout=PATIENCE)
+    assert accepted.status_code == 202
+    url = f"{service.url}{accepted.headers['Location']}"
+    assert send(service, SEED).json()["counts"]["succeeded"] == 2
+    last = [event for _, event in parse(requests.get(f"{url}/events", timeout=120).content)][-1]
+    assert (last["type"], last["counts"]["succeeded"]) == ("end", 80)
+    answers = [json.loads(line) for line in requests.get(f"{url}/results", timeout=PATIENCE).iter_lines()]
+    assert [one["position"] for one in answers] == list(range(80))
+    assert {one["body"]["response"] for one in answers} == {"Python is a language."}
