@@ -1,7 +1,8 @@
 """Who carries out a batch's items: threads of the process's places, as few as it takes to keep nobody waiting.
 
 A place for each item costs twice as much as items that do little. So one worker takes them one after the other, and
-when he isn't half through after HEAD_START seconds, each of the others gets a worker of its own.
+when he isn't half through after HEAD_START seconds, each of the others gets a worker of its own; unless he has computed
+most of that time: threads wait side by side, but compute in turns.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from functools import lru_cache
 
 from asgiref.sync import sync_to_async
 
+from batching import connections
 from batching.items import Answer, Item
 from batching.origin import Sent
 
@@ -54,6 +56,7 @@ class Workers:
         self._employed: set[asyncio.Task[None]] = set()
         self._hurried = False
         self._waiting = 0
+        self._computed = 0.0
         self._timer = self._loop.call_later(HEAD_START, self._look)
 
     def put(self, item: Item, sent: Sent) -> None:
@@ -74,9 +77,10 @@ class Workers:
             task.cancel()
 
     def _look(self) -> None:
-        """Have those that still wait carried out now, unless most are done and the rest will soon be."""
+        """Have those that still wait carried out now, unless that would gain nothing."""
         before, self._waiting = self._waiting, len(self._line)
-        if 0 < self._waiting * 2 < before:
+        computed, self._computed = self._computed, 0.0
+        if 0 < self._waiting * 2 < before or (self._waiting and computed * 2 > HEAD_START):
             self._timer = self._loop.call_later(HEAD_START, self._look)
             return
         self._hurried = True
@@ -104,12 +108,15 @@ class Workers:
     # In a place.
 
     def _work(self) -> None:
-        while job := self._next():
-            item, sent = job
-            if item.begin():
-                self._results.append((item, self._carry_out(item, sent), time.monotonic()))
-                if self._eager:
-                    self._wake()
+        with connections.kept():
+            while job := self._next():
+                item, sent = job
+                if item.begin():
+                    began = time.thread_time()
+                    self._results.append((item, self._carry_out(item, sent), time.monotonic()))
+                    self._computed += time.thread_time() - began
+                    if self._eager:
+                        self._wake()
         self._wake()
 
     def _next(self) -> tuple[Item, Sent] | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.db import connection, connections, transaction
+from django.db.backends.signals import connection_created
 from django.test import AsyncClient
 
 from batching import recorder, workers
@@ -191,6 +192,22 @@ def test_a_thousand_batches_leave_no_thread_and_no_connection(send: Send) -> Non
     assert not workers.ending
     time.sleep(recorder.IDLE + 0.5)
     assert open_connections() <= connected
+
+
+def test_a_thread_opens_one_connection_for_all_the_items_it_takes(send: Send) -> None:
+    opened: list[str] = []
+
+    def note(**kwargs: Any) -> None:
+        opened.append(threading.current_thread().name)
+
+    connection_created.connect(note)
+    try:
+        requests = [item("/api/groups", id=str(n)) for n in range(10)]
+        assert {one["status"] for one in answers(send("POST", "/api/batch", {"requests": requests}))} == {200}
+    finally:
+        connection_created.disconnect(note)
+    places = [name for name in opened if name.startswith("batch-item")]
+    assert 1 <= len(places) == len(set(places))
 
 
 def open_connections() -> int:
