@@ -5,7 +5,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
-from assistant.errors import ContextTooLong
+from assistant.errors import ContextTooLong, ModelError
 from assistant.events import Token, ToolCall
 from assistant.providers import Completion, Model, ModelRequest
 from assistant.toolbox import Tool
@@ -87,12 +87,15 @@ async def call(
     Raises `ContextTooLong` where the prompt alone is too much, and `ModelError`.
     """
     last: ContextTooLong | None = None
+    event: Token | ToolCall | Completion | None = None
     for turns in windows(brief):
         attempt = replace(request, messages=[*opening(brief, turns), *more])
         try:
             async with aclosing(brief.model.stream(attempt)) as events:
                 async for event in events:
                     yield event
+            if not isinstance(event, Completion):
+                raise ModelError("The model's answer broke off.")
             return
         except ContextTooLong as error:
             last = error

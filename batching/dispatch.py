@@ -4,7 +4,6 @@ import logging
 from asyncio import CancelledError
 from collections.abc import Callable
 from contextvars import Context, ContextVar
-from functools import lru_cache
 
 from django.conf import settings
 from django.core.signals import request_finished, request_started
@@ -16,7 +15,7 @@ from batching import answers, connections, identity
 from batching.identity import Caller
 from batching.items import Answer
 from batching.origin import Origin, Sent
-from wire.handler import InnerHandler
+from wire.handler import InnerHandler, handler
 from wire.sse import can_stream
 
 logger = logging.getLogger(__name__)
@@ -37,14 +36,6 @@ class ItemHandler(InnerHandler):
         if caller := speaking_for.get():
             identity.vouch_to(match.func, request, caller)
         return match
-
-
-@lru_cache(maxsize=1)
-def handler(middleware: tuple[str, ...]) -> ItemHandler:
-    """Return the process's handler for items; built again only where a test changes the middleware."""
-    built = ItemHandler()
-    built.load_middleware()
-    return built
 
 
 def answered(sent: Sent, origin: Origin, read: Reader, *, streamed: bool, caller: Caller | None = None) -> Answer:
@@ -73,7 +64,7 @@ def carried_out(sent: Sent, origin: Origin, read: Reader, streamed: bool, caller
     request_started.send(sender=InnerHandler, **origin.signal(request))
     response: HttpResponseBase | None = None
     try:
-        response = handler(tuple(settings.MIDDLEWARE)).get_response(request)
+        response = handler(tuple(settings.MIDDLEWARE), ItemHandler).get_response(request)
         return read(response)
     finally:
         finish(response)

@@ -33,7 +33,7 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 async def main() -> None:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    print(f"on http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+    print(f"on http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)  # noqa: T201  # who starts it reads it
     await server.serve_forever()
 
 

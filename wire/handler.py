@@ -9,9 +9,9 @@ class InnerHandler(BaseHandler):
     """Answers a request in the thread that asks."""
 
 
-@lru_cache(maxsize=1)
-def handler(middleware: tuple[str, ...]) -> InnerHandler:
-    """Return the process's handler; built again only where a test changes the middleware."""
-    built = InnerHandler()
+@lru_cache(maxsize=2)
+def handler(middleware: tuple[str, ...], kind: type[InnerHandler] = InnerHandler) -> InnerHandler:
+    """Return the process's handler of a kind; built again only where a test changes the middleware."""
+    built = kind()
     built.load_middleware()
     return built

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from assistant.context import Brief, Turn, call, estimate, opening, windows
-from assistant.errors import ContextTooLong
+from assistant.errors import ContextTooLong, ModelError
 from assistant.events import Token
 from assistant.providers import Completion, ModelRequest
 
@@ -67,6 +67,17 @@ async def test_a_model_that_takes_less_than_estimated_is_given_fewer_turns() -> 
     assert given.endswith("new")
     assert "q9" in given
     assert "q0" not in given
+
+
+async def test_an_answer_that_ends_without_saying_so_is_a_failure() -> None:
+    class Silent:
+        context_tokens = None
+
+        async def stream(self, request: ModelRequest) -> Any:
+            yield Token("Half an ")
+
+    with pytest.raises(ModelError, match="broke off"):
+        await answer(brief(Silent(), 0))
 
 
 async def test_a_prompt_that_is_too_long_alone_is_refused() -> None:
