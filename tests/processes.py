@@ -79,6 +79,13 @@ def prepared() -> Path:
 
 
 @contextmanager
+def data_directory(template: Callable[[], Path] = migrated) -> Iterator[str]:
+    """Give a process a data directory of its own, a copy, until the block ends."""
+    with tempfile.TemporaryDirectory() as directory:
+        yield str(shutil.copytree(template(), Path(directory, "data"), symlinks=True))
+
+
+@contextmanager
 def running(command: list[str], ready: str, **env: str) -> Iterator[Served]:
     """Run a server until the block ends; it is ready once it has printed `ready`, which captures its port."""
     with tempfile.TemporaryDirectory() as directory:
@@ -97,23 +104,20 @@ def running(command: list[str], ready: str, **env: str) -> Iterator[Served]:
 @contextmanager
 def serving_with_uvicorn(**env: str) -> Iterator[Served]:
     """Run the service in development under uvicorn, on a database of its own and with `env` on top."""
-    with tempfile.TemporaryDirectory() as directory:
-        data = shutil.copytree(migrated(), Path(directory, "data"), symlinks=True)
-        command = [sys.executable, "-m", "uvicorn", "config.asgi:application", "--port=0", "--no-access-log"]
-        env = {**DEVELOPMENT, "ASSISTANT_DATA_DIR": str(data), **env}
+    command = [sys.executable, "-m", "uvicorn", "config.asgi:application", "--port=0", "--no-access-log"]
+    with data_directory() as data:
+        env = {**DEVELOPMENT, "ASSISTANT_DATA_DIR": data, **env}
         with running(command, r"running on http://\S+:(\d+)", **env) as it:
             yield it
 
 
 @contextmanager
-def serving(data: Callable[[], Path] = migrated, **env: str) -> Iterator[Served]:
-    """Run `manage.py serve` in development, on a copy of `data` and with `env` on top, until the block ends."""
-    with tempfile.TemporaryDirectory() as directory:
-        data_copy = shutil.copytree(data(), Path(directory, "data"), symlinks=True)
-        command = [sys.executable, "manage.py", "serve"]
-        with running(
-            command, r"on http://\S+:(\d+)", **{**DEVELOPMENT, "ASSISTANT_DATA_DIR": str(data_copy), **env}
-        ) as it:
+def serving(template: Callable[[], Path] = migrated, **env: str) -> Iterator[Served]:
+    """Run `manage.py serve` in development, on a copy of `template` and with `env` on top, until the block ends."""
+    command = [sys.executable, "manage.py", "serve"]
+    with data_directory(template) as data:
+        env = {**DEVELOPMENT, "ASSISTANT_DATA_DIR": data, **env}
+        with running(command, r"on http://\S+:(\d+)", **env) as it:
             yield it
 
 

@@ -1,10 +1,8 @@
 """What the assistant's tests share: a database with the agents of a fresh install, and a scripted model."""
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from importlib import import_module
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +16,7 @@ from django.test import AsyncClient
 from assistant.models import APIKey
 from assistant.providers import get_model, load
 from assistant.runs import registry
-from tests.processes import migrated
+from tests.processes import data_directory
 from tests.upstream import Upstream
 
 
@@ -81,11 +79,13 @@ async def upstream(settings: Any, db: None) -> AsyncIterator[Upstream]:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> str:
+def home() -> Iterator[str]:
     """A data directory, and with it a database, that several processes share."""
-    return str(shutil.copytree(migrated(), tmp_path / "home"))
+    with data_directory() as home:
+        yield home
 
 
 @pytest.fixture(scope="module")
-def shared_home(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(shutil.copytree(migrated(), tmp_path_factory.mktemp("shared") / "home"))
+def shared_home() -> Iterator[str]:
+    with data_directory() as home:
+        yield home

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.processes import DEVELOPMENT, PATIENCE, ROOT, manage, migrated, running, serving
+from tests.processes import DEVELOPMENT, PATIENCE, ROOT, data_directory, manage, running, serving
 
 pytestmark = pytest.mark.server
 
@@ -86,8 +86,8 @@ def test_it_serves_and_says_what_to_try() -> None:
 
 
 def test_the_port_of_the_command_line_wins_over_the_setting() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        env = {**DEVELOPMENT, "PORT": str(taken.getsockname()[1]), "ASSISTANT_DATA_DIR": str(migrated())}
+    with socket.create_server(("127.0.0.1", 0)) as taken, data_directory() as data:
+        env = {**DEVELOPMENT, "PORT": str(taken.getsockname()[1]), "ASSISTANT_DATA_DIR": data}
         with running([sys.executable, "manage.py", "serve", "--port=0"], r"on http://\S+:(\d+)", **env) as it:
             assert requests.get(f"{it.url}/admin/login/", timeout=PATIENCE).status_code == 200
 
@@ -125,9 +125,10 @@ def test_production_starts_without_collected_files(tmp_path: Path) -> None:
 
 def test_plain_daphne_serves_it_too() -> None:
     command = [sys.executable, "-m", "daphne", "--port=0", "config.asgi:application"]
-    env = {**DEVELOPMENT, "ASSISTANT_DATA_DIR": str(migrated())}
-    with running(command, r"Listening on TCP address 127.0.0.1:(\d+)", **env) as it:
-        assert requests.get(f"{it.url}/admin/login/", timeout=PATIENCE).status_code == 200
+    with data_directory() as data:
+        env = {**DEVELOPMENT, "ASSISTANT_DATA_DIR": data}
+        with running(command, r"Listening on TCP address 127.0.0.1:(\d+)", **env) as it:
+            assert requests.get(f"{it.url}/admin/login/", timeout=PATIENCE).status_code == 200
 
 
 def test_the_example_of_an_env_file_can_be_copied_as_it_is(data: dict[str, str]) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ import requests
 from aiohttp import ClientSession, ClientWebSocketResponse, TCPConnector
 
 from assistant.verifier import Verifier
-from tests.processes import DEVELOPMENT, PATIENCE, ROOT, Served, migrated, running, serving
+from tests.processes import PATIENCE, ROOT, Served, serving, serving_with_uvicorn
 from tests.upstream import Hold, Upstream, holding, reply, until
 from tests.wire.test_websocket import HANDSHAKE
 
@@ -58,14 +57,7 @@ async def hear(socket: ClientWebSocketResponse) -> dict[str, Any]:
 
 async def test_uvicorn_serves_it_too(upstream: Upstream) -> None:
     upstream.script = reply("Hello")
-    command = [sys.executable, "-m", "uvicorn", "--port=0", "config.asgi:application"]
-    env = {
-        **DEVELOPMENT,
-        "ASSISTANT_DATA_DIR": str(migrated()),
-        "OPENAI_BASE_URL": upstream.url,
-        "BODY_MAX_BYTES": "99",
-    }
-    with running(command, r"running on http://127.0.0.1:(\d+)", **env) as service:
+    with serving_with_uvicorn(OPENAI_BASE_URL=upstream.url, BODY_MAX_BYTES="99") as service:
         refused = await asyncio.to_thread(shake_hands, service, Authorization="Bearer nonsense")
         assert (refused.status_code, refused.json()["code"]) == (401, 401)
         async with connected(service) as socket, connected(service) as idle:
