@@ -20,6 +20,8 @@ from assistant.threads import given_back
 
 logger = logging.getLogger(__name__)
 
+naming = threading.Lock()
+
 
 class Held(Protocol):
     """An answer that this process writes."""
@@ -64,10 +66,14 @@ def process_of(pid: int) -> Process:
 
 def this_process() -> str:
     """Return this process's name."""
-    return process_of(os.getpid()).name
+    # `cache` makes two where two threads ask first at once.
+    with naming:
+        return process_of(os.getpid()).name
 
 
 def forget() -> None:
+    global naming  # another thread of the parent may have held it
+    naming = threading.Lock()
     if process_of.cache_info().currsize:
         process_of(os.getppid()).forget()
 
