@@ -7,7 +7,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -17,10 +16,9 @@ from assistant import sharing
 from assistant.conf import get_settings
 from assistant.models import LEASE, Message, MessageQuerySet
 from assistant.threads import given_back
+from wire.once import once
 
 logger = logging.getLogger(__name__)
-
-naming = threading.Lock()
 
 
 class Held(Protocol):
@@ -49,6 +47,7 @@ class Process:
         draft = folder / f"{self.name}.new"
         self._lock = os.open(draft, os.O_CREAT | os.O_WRONLY, 0o600)
         locks.lock(self._lock, locks.LOCK_EX | locks.LOCK_NB)
+        os.register_at_fork(after_in_child=self.forget)
         # Under its name it is never seen unlocked.
         draft.rename(lock_file(folder, self.name))
 
@@ -59,23 +58,14 @@ class Process:
             self._lock = None
 
 
-@cache
+@once
 def process_of(pid: int) -> Process:
     return Process(folder())
 
 
 def this_process() -> str:
     """Return this process's name."""
-    # `cache` makes two where two threads ask first at once.
-    with naming:
-        return process_of(os.getpid()).name
-
-
-def forget() -> None:
-    global naming  # another thread of the parent may have held it
-    naming = threading.Lock()
-    if process_of.cache_info().currsize:
-        process_of(os.getppid()).forget()
+    return process_of(os.getpid()).name
 
 
 def folder() -> Path:
@@ -184,6 +174,3 @@ class Keeper:
         if held and mine.renew() < len(held):
             for pk in held.keys() - set(mine.values_list("pk", flat=True)):
                 held[pk].interrupt()
-
-
-os.register_at_fork(after_in_child=forget)

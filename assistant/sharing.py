@@ -1,7 +1,6 @@
 """Whether the processes of the service share their answers (REDIS_URL), and the way to their exchange."""
 
 import logging
-from functools import cache
 from typing import TYPE_CHECKING
 
 from django.core.exceptions import ImproperlyConfigured
@@ -10,6 +9,7 @@ from assistant.conf import get_settings
 from assistant.models import Message
 from assistant.providers.per_loop import PerLoop
 from assistant.threads import in_thread
+from wire.once import once
 
 if TYPE_CHECKING:
     from assistant.exchange import Exchange, Shared
@@ -29,7 +29,7 @@ def check_settings() -> None:
         exchanges(get_settings().REDIS_URL)
 
 
-@cache
+@once
 def exchanges(url: str) -> "PerLoop[Exchange]":
     try:
         from assistant.exchange import Exchange

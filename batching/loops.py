@@ -4,10 +4,11 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Coroutine
-from functools import cache
 from typing import Any
 
 from asgiref.sync import async_to_sync
+
+from wire.once import once
 
 
 def wait[T](work: Callable[[], Coroutine[Any, Any, T]], *, in_server: bool) -> T:
@@ -22,7 +23,7 @@ def wait[T](work: Callable[[], Coroutine[Any, Any, T]], *, in_server: bool) -> T
         raise
 
 
-@cache
+@once
 def background(process: int) -> asyncio.AbstractEventLoop:
     """Return the loop of this process; one that was forked needs its own."""
     loop = asyncio.new_event_loop()

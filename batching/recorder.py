@@ -10,12 +10,12 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import cache
 from queue import Empty, SimpleQueue
 
 from django.db import connections, router, transaction
 
 from batching.models import Batch
+from wire.once import once
 
 # Seconds that the connection stays open when there is nothing to write.
 IDLE = 0.25
@@ -58,7 +58,7 @@ class Recorder:
         return self._jobs.get()
 
 
-@cache
+@once
 def recorder(name: str, process: int) -> Recorder:
     """Return the recorder of this name and process; one that was forked needs its own."""
     made = Recorder(name)

@@ -13,13 +13,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import Context
-from functools import lru_cache
 
 from asgiref.sync import sync_to_async
 
 from batching import connections
 from batching.items import Answer, Item
 from batching.origin import Sent
+from wire.once import once
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ CarryOut = Callable[[Item, Sent], Answer]
 Report = Callable[[Item, Answer, float], None]
 
 
-@lru_cache(maxsize=1)
+@once
 def places(count: int) -> ThreadPoolExecutor:
     """Return the places for items in this process. A place is a thread: it is taken until what it runs is done."""
     return ThreadPoolExecutor(count, thread_name_prefix="batch-item")

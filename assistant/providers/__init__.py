@@ -6,12 +6,12 @@ this machine; every other prefix goes to pydantic-ai, where it is installed.
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, Literal, Protocol
 
 from django.core.exceptions import ImproperlyConfigured
 
 from assistant.events import Token, ToolCall, Usage
+from wire.once import once
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def get_model(name: str) -> Model:
     return load(provider, rest)
 
 
-@cache
+@once
 def load(provider: str, name: str) -> Model:
     """Import only what the model needs: llama.cpp or another provider's client may not be installed."""
     match provider:

@@ -1,12 +1,9 @@
 """Leases: a running answer is its process's, and is ended by others only once that process is gone."""
 
-import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,22 +47,6 @@ def eventually(condition: Callable[[], Any]) -> None:
 
 def status(message: Message) -> str:
     return Message.objects.get(pk=message.pk).status
-
-
-def test_threads_that_ask_first_at_once_hear_one_name(
-    tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings.ASSISTANT_DATA_DIR = tmp_path
-    monkeypatch.setattr(leases, "process_of", cache(lambda _: Process(leases.folder())))
-    together = threading.Barrier(8)
-
-    def ask(_: int) -> str:
-        together.wait()
-        return this_process()
-
-    with ThreadPoolExecutor(8) as threads:
-        assert len(set(threads.map(ask, range(8)))) == 1
-    leases.process_of(os.getpid()).forget()
 
 
 @pytest.mark.usefixtures("db")

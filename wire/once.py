@@ -1,0 +1,35 @@
+"""What a process makes once, however many threads come first together.
+
+`functools.cache` isn't enough: it calls its function again for each thread that comes before the first call has ended.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from functools import cache, update_wrapper
+from typing import Any
+
+
+class Once[**P, T]:
+    """A function that is called once for the same arguments; whoever comes meanwhile waits for its result."""
+
+    def __init__(self, make: Callable[P, T]) -> None:
+        update_wrapper(self, make)
+        self._make: Any = cache(make)
+        self.cache_clear = self._make.cache_clear
+        self._renew_lock()
+        # A forked child begins with the lock as it was at that moment, perhaps taken by a thread that it hasn't.
+        os.register_at_fork(after_in_child=self._renew_lock)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        with self._lock:
+            made: T = self._make(*args, **kwargs)
+        return made
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.RLock()
+
+
+def once[**P, T](make: Callable[P, T]) -> Once[P, T]:
+    """Decorate a function that makes what the process has one of."""
+    return Once(make)
