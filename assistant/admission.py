@@ -2,10 +2,11 @@
 
 import secrets
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import RLock
+from types import TracebackType
+from typing import Self
 
 from assistant.errors import AssistantError
 from assistant.signals import answer_refused
@@ -41,14 +42,10 @@ class Admission:
         # The collector may end a place that nobody holds any more while this thread takes one.
         self._lock = RLock()
 
-    @contextmanager
-    def place(self, bounds: Sequence[Bound]) -> Iterator[None]:
-        """Hold a place under each of the bounds. Raises the refusal of the first one that is full, and holds none."""
+    def place(self, bounds: Sequence[Bound]) -> "Place":
+        """Take a place under each of the bounds. Raises the refusal of the first one that is full, and takes none."""
         self._take(bounds)
-        try:
-            yield
-        finally:
-            self._give_back(bounds)
+        return Place(self, bounds)
 
     def taken(self) -> dict[tuple[str, str], int]:
         """Return how many places are taken, by the bounds' keys."""
@@ -64,12 +61,35 @@ class Admission:
             for bound in bounds:
                 self._taken[bound.key] += 1
 
-    def _give_back(self, bounds: Sequence[Bound]) -> None:
+    def give_back(self, bounds: Sequence[Bound]) -> None:
         with self._lock:
             for bound in bounds:
                 self._taken[bound.key] -= 1
                 if not self._taken[bound.key]:
                     del self._taken[bound.key]
+
+
+class Place:
+    """Held until it is closed, or nobody has it any more. It may be closed again."""
+
+    __slots__ = ("_admission", "_bounds")
+
+    def __init__(self, admission: Admission, bounds: Sequence[Bound]) -> None:
+        self._admission, self._bounds = admission, bounds
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        bounds, self._bounds = self._bounds, ()
+        self._admission.give_back(bounds)
+
+    __del__ = close
 
 
 admission = Admission()

@@ -1,14 +1,14 @@
 """Reading an answer's events from a cursor, for every transport: live here, live in another process, or stored."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from assistant import sharing
 from assistant.errors import Conflict
 from assistant.models import Message
 from assistant.runs import Run, registry
-from wire.eventlog import EVENTS_AT_ONCE, Event, EventLog, follow
+from wire.eventlog import EVENTS_AT_ONCE, Event, follow
 from wire.sse import HEARTBEAT_SECONDS
 
 
@@ -27,32 +27,35 @@ async def make_ready(turn: Run | Message) -> None:
         await sharing.check()
 
 
-async def events_after(turn: Run | Message, cursor: int = 0) -> AsyncGenerator[Event | None]:
+def events_after(turn: Run | Message, cursor: int = 0) -> AsyncGenerator[Event | None]:
     """Yield the numbered events after `cursor`, live or stored, until the last; None after 15 s without one.
 
     Whoever reads counts as a reader of the answer until the generator is closed.
     """
-    if isinstance(turn, Message) and turn.has_ended:
-        for event in turn.events_after(cursor):
-            yield event
-            if event[0] % EVENTS_AT_ONCE == 0:
-                await asyncio.sleep(0)
-        return
-    async with log_of(turn) as log, aclosing(follow(log, cursor, patience=HEARTBEAT_SECONDS)) as events:
+    if isinstance(turn, Run):
+        return live(turn, cursor)
+    return stored(turn, cursor) if turn.has_ended else live_elsewhere(turn, cursor)
+
+
+async def live(run: Run, cursor: int) -> AsyncGenerator[Event | None]:
+    with run.reading():
+        async with aclosing(follow(run.log, cursor, patience=HEARTBEAT_SECONDS)) as events:
+            async for each in events:
+                yield each
+
+
+async def live_elsewhere(message: Message, cursor: int) -> AsyncGenerator[Event | None]:
+    following = (await sharing.exchange()).following(message)
+    async with following as log, aclosing(follow(log, cursor, patience=HEARTBEAT_SECONDS)) as events:
         async for each in events:
             yield each
 
 
-@asynccontextmanager
-async def log_of(turn: Run | Message) -> AsyncIterator[EventLog]:
-    """Count as a reader of a running answer, and have its log."""
-    if isinstance(turn, Run):
-        with turn.reading():
-            yield turn.log
-    else:
-        exchange = await sharing.exchange()
-        async with exchange.following(turn) as log:
-            yield log
+async def stored(message: Message, cursor: int) -> AsyncGenerator[Event | None]:
+    for event in message.events_after(cursor):
+        yield event
+        if event[0] % EVENTS_AT_ONCE == 0:
+            await asyncio.sleep(0)
 
 
 async def whole(turn: Run | Message) -> Message:

@@ -31,6 +31,9 @@ MAX_CHARS = 1_000_000
 # Steps after which a model that has more of them ready gives way to the loop's other tasks.
 STEPS_AT_ONCE = 16
 
+# Whoever waits may do so in another thread. One lock for all: it is held for a moment.
+endings = Lock()
+
 Steps = AsyncGenerator[Token | ToolCall | ToolResult | Completion]
 # A response's reader comes only once the middleware is through with it; a client that has gone by then never has one.
 FIRST_READER_SECONDS = 10
@@ -95,7 +98,9 @@ class Run:
         self._asked_to: Literal["stop", "interrupt"] | None = None
         self._grace: asyncio.TimerHandle | None = None
         self._elsewhere: dict[str, asyncio.TimerHandle] = {}
-        self._done: Future[None] = Future()
+        self._failure: Exception | None = None
+        self._done: Future[None] | None = None
+        self._is_answering, self._has_ended = True, False
         self.has_begun = self.is_abandoned = False
 
     def begin(self) -> None:
@@ -104,8 +109,7 @@ class Run:
         self._coalescer = Coalescer(chunk_size=self._limits.chunk_size, emit=self._emit)
         self._emit(Start(self.message.id, self.message.conversation_id, self.message.agent_id))
         context = context_for(self.message.id)
-        self._work = self._loop.create_task(self._follow_steps(), context=context)
-        self._owner = self._loop.create_task(self._own(), context=context)
+        self._work = self._loop.create_task(self._live(), context=context)
         if sharing.is_on():
             self._sharing = self._loop.create_task(sharing.publish(self), context=context)
         self.has_begun = True
@@ -122,7 +126,7 @@ class Run:
             self.message.interrupt()
         finally:
             registry.remove(self)
-            self._done.set_result(None)
+            self._tell_the_end()
             self._release()
 
     # For whoever reads along.
@@ -174,7 +178,11 @@ class Run:
 
     async def wait(self) -> Message:
         """Return the message once it is stored."""
-        await asyncio.shield(asyncio.wrap_future(self._done))
+        with endings:
+            if not self._has_ended and self._done is None:
+                self._done = Future()
+        if not self._has_ended and self._done:
+            await asyncio.shield(asyncio.wrap_future(self._done))
         return self.message
 
     def stop(self) -> None:
@@ -189,11 +197,42 @@ class Run:
 
     def _end(self, how: Literal["stop", "interrupt"]) -> None:
         def cancel() -> None:
-            if self._asked_to is None and not self._work.done():
+            if self._asked_to is None and self._is_answering:
                 self._asked_to = how
                 self._work.cancel()
 
         self._loop.call_soon_threadsafe(cancel)
+
+    async def _live(self) -> None:
+        try:
+            ending = await self._answer()
+            self._coalescer.flush()
+            ending = await self._store(ending)
+            answer_ended.send_robust(Run, message=self.message, error=self._failure)
+        finally:
+            registry.remove(self)
+            self._release()
+            self._cancel_grace()
+            self._tell_the_end()
+        self.log.close(events.encode(ending))
+
+    async def _answer(self) -> Finished | Failed:
+        """Take what the agent does until its end, and return how it ended."""
+        try:
+            await self._follow_steps()
+            return self._finished(self.transcript.finish_reason)
+        except asyncio.CancelledError:
+            return self._finished("cancelled") if self._asked_to == "stop" else INTERRUPTED
+        except AssistantError as error:
+            self._failure = error
+            logger.warning("message=%s error=%s", self.message.id, type(error).__name__, exc_info=error)
+            return Failed(error.message, error.status, error.retryable, error.retry_after)
+        except Exception as error:  # models and tools are foreign code
+            self._failure = error
+            logger.error("message=%s error=%s", self.message.id, type(error).__name__, exc_info=error)
+            return Failed(SENTENCES[500], 500)
+        finally:
+            self._is_answering = False
 
     async def _follow_steps(self) -> None:
         try:
@@ -231,34 +270,11 @@ class Run:
         self.transcript.note(event)
         self.log.append(events.encode(event))
 
-    async def _own(self) -> None:
-        try:
-            await asyncio.wait({self._work})
-            self._coalescer.flush()
-            ending = await self._store(self._how_it_ended())
-            answer_ended.send_robust(Run, message=self.message, error=self._error())
-        finally:
-            registry.remove(self)
-            self._release()
-            self._cancel_grace()
+    def _tell_the_end(self) -> None:
+        with endings:
+            self._has_ended = True
+        if self._done:
             self._done.set_result(None)
-        self.log.close(events.encode(ending))
-
-    def _error(self) -> BaseException | None:
-        return None if self._work.cancelled() else self._work.exception()
-
-    def _how_it_ended(self) -> Finished | Failed:
-        if self._work.cancelled():
-            return self._finished("cancelled") if self._asked_to == "stop" else INTERRUPTED
-        match self._error():
-            case None:
-                return self._finished(self.transcript.finish_reason)
-            case AssistantError() as error:
-                logger.warning("message=%s error=%s", self.message.id, type(error).__name__, exc_info=error)
-                return Failed(error.message, error.status, error.retryable, error.retry_after)
-            case error:
-                logger.error("message=%s error=%s", self.message.id, type(error).__name__, exc_info=error)
-                return Failed(SENTENCES[500], 500)
 
     def _finished(self, reason: FinishReason) -> Finished:
         return Finished(self.message.id, reason, self.transcript.usage, self._now())
@@ -287,7 +303,7 @@ class Run:
     # The grace period.
 
     def _start_grace(self, at_least: float = 0) -> None:
-        if self._readers == 0 and self._limits.grace is not None and not self._done.done():
+        if self._readers == 0 and self._limits.grace is not None and not self._has_ended:
             self._grace = self._loop.call_later(max(self._limits.grace, at_least), self.stop)
 
     def _cancel_grace(self) -> None:

@@ -78,13 +78,12 @@ def begin(ask: Ask) -> Run | Message:
         leases.interrupt(conversation.messages.all())
     model = usable_model(agent)
     with ExitStack() as undo:
-        places = undo.enter_context(ExitStack())
-        places.enter_context(admission.place(bounds(ask, agent, model)))
+        place = undo.enter_context(admission.place(bounds(ask, agent, model)))
         message = message_of(ask, conversation, agent)
         turns = [] if conversation._state.adding else earlier(conversation)
         steps = answer(brief(model, agent, ask, turns))
         limit = limits(ask.on_disconnect)
-        run = Run(message=message, steps=steps, limits=limit, began=ask.began, release=places.close)
+        run = Run(message=message, steps=steps, limits=limit, began=ask.began, release=place.close)
         # Before its row is: whoever finds that may join the run.
         registry.expect(run)
         undo.callback(registry.remove, run)

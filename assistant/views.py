@@ -84,7 +84,7 @@ class ChatView(JSONView):
         with turns.beginning(ask) as turn:
             give_connection_back()
             if streamed:
-                return AnswerStream(turn, 0)
+                return AnswerStream(request, turn, 0)
             return Response(AnswerSerializer(succeeded(async_to_sync(whole)(turn))).data)
 
 
@@ -113,9 +113,8 @@ class MessageStreamView(JSONView):
         refuse_without_streams(request)
         turn = turns.joined(visible_message(request, message_id))
         give_connection_back()
-        return AnswerStream(
-            turn, read_cursor(request.query_params.get("after") or request.headers.get("Last-Event-ID"))
-        )
+        cursor = read_cursor(request.query_params.get("after") or request.headers.get("Last-Event-ID"))
+        return AnswerStream(request, turn, cursor)
 
 
 class MessageStopView(JSONView):
@@ -286,13 +285,14 @@ def give_connection_back() -> None:
 class AnswerStream(EventStreamResponse):
     """The events of a turn after `cursor`. Raises `Conflict` where they can't be read here."""
 
-    def __init__(self, turn: Run | Message, cursor: int) -> None:
+    def __init__(self, request: Request, turn: Run | Message, cursor: int) -> None:
         async_to_sync(make_ready)(turn)
-        super().__init__(frames(events_after(turn, cursor)))
+        parts = frames(events_after(turn, cursor))
+        super().__init__(parts, getattr(request._request, "scope", None))
         self.turn, self.cursor = turn, cursor
         if isinstance(turn, Run):
-            # A client that left before the response began: the generator never starts, and nobody closes the response.
-            weakref.finalize(self, turn.unread)
+            # Where the client left before the response began, it never starts, and nobody closes it.
+            weakref.finalize(parts, turn.unread)
 
     @property
     def message_id(self) -> str:

@@ -18,6 +18,7 @@ from servestatic import ServeStaticASGI  # noqa: E402
 from assistant import lifespan as assistant  # noqa: E402
 from assistant.routing import websocket_urlpatterns  # noqa: E402
 from batching import lifespan as batching  # noqa: E402
+from wire.handover import Handover  # noqa: E402
 from wire.lifespan import Application, Lifespan, Message, Receive, Send  # noqa: E402
 
 
@@ -51,10 +52,12 @@ async def shutdown() -> None:
     await assistant.shutdown()
 
 
-application = ProtocolTypeRouter(
-    {
-        "http": with_static_files(django_application),
-        "websocket": URLRouter([*websocket_urlpatterns, re_path("", cast(Any, refuse_websocket))]),
-        "lifespan": Lifespan(startup, shutdown),
-    }
+application = Handover(
+    ProtocolTypeRouter(
+        {
+            "http": with_static_files(django_application),
+            "websocket": URLRouter([*websocket_urlpatterns, re_path("", cast(Any, refuse_websocket))]),
+            "lifespan": Lifespan(startup, shutdown),
+        }
+    )
 )

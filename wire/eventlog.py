@@ -19,8 +19,9 @@ class EventLog:
     def __init__(self) -> None:
         self.payloads: list[str] = []
         self.closed = False
-        self._waiters: set[asyncio.Future[None]] = set()
-        self._watchers: set[Callable[[], None]] = set()
+        # Lists: few read along, and an empty one is a quarter of a set.
+        self._waiters: list[asyncio.Future[None]] = []
+        self._watchers: list[Callable[[], None]] = []
 
     def append(self, payload: str) -> None:
         """Add an event, given as its JSON text, and wake whoever waits."""
@@ -42,24 +43,25 @@ class EventLog:
     async def wait(self, seconds: float) -> bool:
         """Wait for the next event; False when none came within `seconds`."""
         waiter = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)
+        self._waiters.append(waiter)
         try:
             async with asyncio.timeout(seconds):
                 await waiter
         except TimeoutError:
             return False
         finally:
-            self._waiters.discard(waiter)
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
         return True
 
     @contextmanager
     def watched(self, watcher: Callable[[], None]) -> Iterator[None]:
         """Call `watcher` at each event until the block ends."""
-        self._watchers.add(watcher)
+        self._watchers.append(watcher)
         try:
             yield
         finally:
-            self._watchers.discard(watcher)
+            self._watchers.remove(watcher)
 
     def _wake(self) -> None:
         for watcher in self._watchers:

@@ -6,6 +6,7 @@ import logging
 import secrets
 from collections.abc import Mapping
 from tempfile import SpooledTemporaryFile
+from types import MappingProxyType
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -18,7 +19,9 @@ from wire.errors import envelope
 logger = logging.getLogger("wire.access")
 
 SPOOLED_BYTES = 1024 * 1024
+# Shared by all who need theirs no more.
 NO_HEADERS = Headers()
+NO_ARGUMENTS: Mapping[bytes, list[bytes]] = MappingProxyType({})
 
 
 class Inbox:
@@ -76,10 +79,14 @@ class Exchange(WebRequest):  # type: ignore[misc]  # daphne has no types
             self.channel.refuse(400)
             return
         super().process()
-        # The application has them, and a stream lives long.
-        self.requestHeaders = NO_HEADERS
+        # The application has it, and a stream lives long.
+        self.requestHeaders, self.clean_headers, self.args = NO_HEADERS, (), NO_ARGUMENTS
         if not self.finished:
             self.content.close()
+            self.content = None  # type: ignore[assignment]  # Twisted's own word for none
+            # Attributes came and went by now, and a dict never shrinks: copied, each is half its size.
+            for each in (self, self.channel):
+                each.__dict__ = dict(each.__dict__.items())
 
     # The response.
 
@@ -98,6 +105,8 @@ class Exchange(WebRequest):  # type: ignore[misc]  # daphne has no types
         if message["type"] == "http.response.start" and draining.begun.has_come:
             self.say_goodbye()
         super().handle_reply(message)
+        if self.chunked and self.startedWriting:
+            self.responseHeaders = NO_HEADERS  # they have left
 
     def say_goodbye(self) -> None:
         """Have the connection closed after this response, and the client know."""

@@ -4,14 +4,16 @@ The format is https://html.spec.whatwg.org/multipage/server-sent-events.html. A 
 at U+2028) and is written in one piece, so that a client that parses each network chunk on its own works.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from contextvars import ContextVar
+from typing import Any
 
 from django.http import StreamingHttpResponse
 
 from wire.errors import WireError
 from wire.eventlog import Event
+from wire.handover import Stream, taker
 from wire.threads import release_thread
 
 HEARTBEAT_SECONDS = 15.0
@@ -46,10 +48,14 @@ async def frames(events: AsyncGenerator[Event | None]) -> AsyncGenerator[bytes]:
 
 
 class EventStreamResponse(StreamingHttpResponse):
-    """A stream of frames that neither a proxy nor GZipMiddleware holds back."""
+    """A stream of frames that neither a proxy nor GZipMiddleware holds back.
 
-    def __init__(self, frames: AsyncGenerator[bytes]) -> None:
+    With the `scope` of its request it is handed over where `wire.handover` is there to take it.
+    """
+
+    def __init__(self, frames: AsyncGenerator[bytes], scope: Mapping[str, Any] | None = None) -> None:
         super().__init__(frames, content_type="text/event-stream")
+        self._handover: Stream | None = taker(scope or {})
         self.headers["Cache-Control"] = "no-cache, no-transform"
         self.headers["X-Accel-Buffering"] = "no"
         # GZipMiddleware leaves alone what has an encoding; what it packs, Chromium shows only at the end.
@@ -60,7 +66,11 @@ class EventStreamResponse(StreamingHttpResponse):
 
         No thread stays with them.
         """
+        iterator = self._iterator  # type: ignore[attr-defined]  # Django's own; perhaps a middleware's
+        if self._handover and isinstance(iterator, AsyncGenerator):
+            self._handover.parts = iterator
+            return
         release_thread()
-        async with aclosing(self._iterator) as parts:  # type: ignore[attr-defined]  # Django's own
+        async with aclosing(iterator) as parts:
             async for part in parts:
                 yield part

@@ -1,0 +1,176 @@
+"""A stream that Django hands over goes on without it; one that isn't Django's own to hand over stays with it."""
+
+import asyncio
+import gc
+import weakref
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+import pytest
+from asgiref.testing import ApplicationCommunicator
+from django.core.handlers.asgi import ASGIHandler, ASGIRequest
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
+
+from wire.handover import Handover
+from wire.middleware import request_id
+from wire.sse import EventStreamResponse
+
+SCOPE = {"type": "http", "method": "GET", "path": "/stream", "query_string": b"", "headers": []}
+PATIENCE = 10
+
+
+class Parts:
+    """What a test streams, and what becomes of it."""
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+        self.requests: list[weakref.ref[HttpRequest]] = []
+        self.began = self.closed = False
+        self.request_id = ""
+
+    async def stream(self) -> AsyncGenerator[bytes]:
+        self.began = True
+        try:
+            yield b"one"
+            await self.go_on.wait()
+            self.request_id = request_id.get()
+            yield b"two"
+        finally:
+            self.closed = True
+
+    async def fail(self) -> AsyncGenerator[bytes]:
+        yield b"one"
+        raise RuntimeError("broken")
+
+
+parts: Parts
+scope_of: Callable[[Any], Any]
+
+
+def stream(request: ASGIRequest) -> EventStreamResponse:
+    parts.requests.append(weakref.ref(request))
+    return EventStreamResponse(parts.stream(), scope_of(request.scope))
+
+
+def fail(request: ASGIRequest) -> EventStreamResponse:
+    return EventStreamResponse(parts.fail(), request.scope)
+
+
+urlpatterns = [path("stream", stream), path("fail", fail), path("plain", lambda request: HttpResponse("plain"))]
+
+
+def shouting(get_response: Any) -> Any:
+    """A middleware that puts a stream of its own in the place of the view's."""
+
+    async def shouted(content: Any) -> AsyncGenerator[bytes]:
+        async for part in content:
+            yield part.upper()
+
+    def middleware(request: HttpRequest) -> Any:
+        response = get_response(request)
+        response.streaming_content = shouted(response.streaming_content)
+        return response
+
+    return middleware
+
+
+@pytest.fixture(autouse=True)
+def project(settings: Any) -> None:
+    global parts, scope_of
+    parts, scope_of = Parts(), lambda scope: scope
+    settings.ROOT_URLCONF = __name__
+    settings.MIDDLEWARE = ["wire.middleware.request_id_middleware"]
+
+
+def called(where: str = "/stream") -> ApplicationCommunicator:
+    return ApplicationCommunicator(Handover(ASGIHandler()), {**SCOPE, "path": where})
+
+
+async def begun(client: ApplicationCommunicator) -> dict[str, Any]:
+    """Send the request; return the first part of the response."""
+    await client.send_input({"type": "http.request", "body": b""})
+    assert (await client.receive_output(PATIENCE))["status"] == 200
+    return await part(client)
+
+
+async def part(client: ApplicationCommunicator) -> dict[str, Any]:
+    message: dict[str, Any] = await client.receive_output(PATIENCE)
+    return message
+
+
+async def test_it_goes_on_without_the_request() -> None:
+    client = called()
+    assert (await begun(client))["body"] == b"one"
+    gc.collect()
+    assert [request() for request in parts.requests] == [None]
+    parts.go_on.set()
+    assert await part(client) == {"type": "http.response.body", "body": b"two", "more_body": True}
+    assert not (await part(client)).get("more_body")
+    await client.wait(PATIENCE)
+    assert parts.closed
+    assert len(parts.request_id) == 32  # what it logs still has the request's id
+
+
+async def test_a_client_that_leaves_ends_it() -> None:
+    client = called()
+    await begun(client)
+    await client.send_input({"type": "http.disconnect"})
+    await client.wait(PATIENCE)
+    assert parts.closed
+
+
+async def test_a_client_that_left_before_never_begins_it() -> None:
+    def leave(scope: Any) -> Any:
+        client.input_queue.put_nowait({"type": "http.disconnect"})
+        return scope
+
+    global scope_of
+    scope_of = leave
+    client = called()
+    await client.send_input({"type": "http.request", "body": b""})
+    await client.wait(PATIENCE)
+    assert not parts.began or parts.closed
+
+
+async def test_what_a_middleware_made_of_it_is_sent(settings: Any) -> None:
+    settings.MIDDLEWARE = [f"{__name__}.shouting"]
+    client = called()
+    assert (await begun(client))["body"] == b"ONE"
+    await client.send_input({"type": "http.disconnect"})
+    await client.wait(PATIENCE)
+
+
+async def test_the_stream_of_another_request_made_from_this_one_stays_where_it_is() -> None:
+    global scope_of
+    scope_of = dict
+    client = called()
+    assert (await begun(client))["body"] == b"one"
+    gc.collect()
+    assert parts.requests[0]() is not None
+    await client.send_input({"type": "http.disconnect"})
+    await client.wait(PATIENCE)
+    assert parts.closed
+
+
+async def test_a_stream_that_fails_has_no_end() -> None:
+    client = called("/fail")
+    assert (await begun(client))["body"] == b"one"
+    with pytest.raises(RuntimeError, match="broken"):
+        await client.receive_output(PATIENCE)
+    assert client.output_queue.empty()
+
+
+async def test_a_stream_is_cancelled_with_the_application() -> None:
+    client = called()
+    await begun(client)
+    client.future.cancel()
+    await asyncio.gather(client.future, return_exceptions=True)
+    assert client.future.cancelled()
+    assert parts.closed
+
+
+async def test_other_responses_pass_unchanged() -> None:
+    client = called("/plain")
+    assert (await begun(client))["body"] == b"plain"
+    await client.wait(PATIENCE)

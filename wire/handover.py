@@ -1,0 +1,91 @@
+"""A stream goes on without Django: once its response has begun, all that Django keeps for a request can go.
+
+Django's handler holds the request, its session, contexts and tasks until the last byte of the response has left. For a
+stream that lives for minutes that is more than the stream itself, and each of its parts passes through all of it.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from contextvars import copy_context
+from typing import Any
+
+from wire.lifespan import Application, Message, Receive, Send
+from wire.middleware import request_id
+
+KEY = "wire.handover"
+
+
+class Handover:
+    """An ASGI application around Django's: sends the streams that responses hand over, once Django is through.
+
+    Without it, or where a middleware has put something else in a stream's place, Django sends the stream.
+    """
+
+    def __init__(self, application: Application) -> None:
+        self.application = application
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.application(scope, receive, send)
+            return
+        stream = Stream(receive, send)
+        stream.scope = scope = {**scope, KEY: stream}
+        # In a context of its own: what Django puts into this one would stay in it.
+        context = copy_context()
+        await asyncio.create_task(self.application(scope, stream.receive, stream.send), context=context)
+        request_id.set(context.get(request_id, "-"))
+        stream.scope = scope = {}  # a stream lives long and doesn't need it
+        del context
+        if stream.parts is not None:
+            await stream.go_on()
+
+
+def taker(scope: Mapping[str, Any]) -> "Stream | None":
+    """Return who takes the stream of a request, if anybody does. A request made from a copy of its scope is another."""
+    stream: Stream | None = scope.get(KEY)
+    return stream if stream and stream.scope is scope else None
+
+
+class Stream:
+    """What the application says and hears, and the stream that it hands over."""
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive, self._send = receive, send
+        self._client_left = False
+        self.scope: Message = {}
+        self.parts: AsyncGenerator[bytes] | None = None
+
+    async def receive(self) -> Mapping[str, Any]:
+        message = await self._receive()
+        self._client_left |= message["type"] == "http.disconnect"
+        return message
+
+    async def send(self, message: Mapping[str, Any]) -> None:
+        # The end that Django sends isn't that of the stream.
+        if self.parts is None:
+            await self._send(message)
+
+    async def go_on(self) -> None:
+        """Send the stream until it ends or the client leaves."""
+        parts, self.parts = self.parts, None
+        if parts is None or self._client_left:
+            return
+        watching = asyncio.create_task(self._watch(asyncio.current_task()))
+        try:
+            async with aclosing(parts):
+                async for part in parts:
+                    await self._send({"type": "http.response.body", "body": part, "more_body": True})
+            await self._send({"type": "http.response.body"})
+        except asyncio.CancelledError:
+            if not self._client_left:
+                raise
+        finally:
+            watching.cancel()
+
+    async def _watch(self, sending: "asyncio.Task[Any] | None") -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._client_left = True
+        if sending:
+            sending.cancel()
