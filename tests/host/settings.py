@@ -1,7 +1,10 @@
 """A bare Django project that has installed `batching` and nothing else of this repository."""
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 from importlib.abc import MetaPathFinder
 from typing import Any, NoReturn
 
@@ -10,11 +13,12 @@ import dj_database_url
 DEBUG = False
 SECRET_KEY = "host"
 ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
-DATABASES: dict[str, Any] = {
-    "default": dj_database_url.parse(os.environ.get("DATABASE_URL", "sqlite:////tmp/batching/db.sqlite3"))
-}
+if "DATABASE_URL" not in os.environ:
+    directory = tempfile.mkdtemp(prefix="batching-")
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    os.environ["DATABASE_URL"] = f"sqlite:///{directory}/db.sqlite3"  # processes that this one starts share it
+DATABASES: dict[str, Any] = {"default": dj_database_url.parse(os.environ["DATABASE_URL"])}
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
-    os.makedirs(os.path.dirname(DATABASES["default"]["NAME"]), exist_ok=True)
     # A file, so that the threads of the items see what the test wrote.
     DATABASES["default"]["TEST"] = {"NAME": DATABASES["default"]["NAME"] + ".test"}
     DATABASES["default"]["OPTIONS"] = {

@@ -124,4 +124,4 @@ def test_every_setting_of_the_environment_is_documented() -> None:
 def test_scripts_can_be_run(script: str) -> None:
     path = ROOT / "scripts" / script
     assert os.access(path, os.X_OK)
-    assert run("sh", "-n", str(path)).returncode == 0
+    assert run("bash", "-n", str(path)).returncode == 0
