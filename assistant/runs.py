@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 # More than any model writes in STREAM_TIMEOUT; it bounds what a run away one can make this process hold.
 MAX_CHARS = 1_000_000
 # Steps after which a model that has more of them ready gives way to the loop's other tasks.
-STEPS_AT_ONCE = 16
+STEPS_AT_ONCE = 4
 
 # Whoever waits may do so in another thread. One lock for all: it is held for a moment.
 endings = Lock()

@@ -64,22 +64,30 @@ class Answer:
     def __init__(self) -> None:
         self.stirred = False
         self.done = False
+        self.failure: Exception | None = None
         self.finish_reason = ""
         self._usage = Usage()
         self._events = Events()
         self._mender = Mender()
         self._calls = Calls()
 
-    def feed(self, block: bytes) -> Iterator[Token]:
-        """Yield the text in a block. Raises `Fault` for an error of the server, `ModelError` for garbage."""
+    def feed(self, block: bytes) -> str:
+        """Return the text in a block: what came together goes on together.
+
+        Afterwards `failure` is a `Fault` for an error of the server, a `ModelError` for garbage, or None.
+        """
+        texts = []
         try:
             for data in self._events.feed(block):
                 if text := self._read(data):
-                    yield Token(text)
+                    texts.append(text)
                 elif self.done:
-                    return  # what follows the last line is heard or not as the network cuts it
+                    break  # what follows the last line is heard or not as the network cuts it
         except LineTooLong:
-            raise ModelError(UNREADABLE) from None
+            self.failure = ModelError(UNREADABLE)
+        except (Fault, ModelError) as error:
+            self.failure = error
+        return "".join(texts)
 
     def end(self) -> Iterator[Token | ToolCall | Completion]:
         """Yield what comes after the last block. Raises `ModelError` where the answer broke off."""

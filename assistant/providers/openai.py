@@ -90,8 +90,10 @@ class OpenAIModel:
         try:
             async with self._open(request) as blocks:
                 while not answer.done and (block := await next_block(blocks, answer)):
-                    for token in answer.feed(block):
-                        yield token
+                    if text := answer.feed(block):
+                        yield Token(text)
+                    if answer.failure:
+                        raise answer.failure
                     if answer.stirred:
                         answer.stirred = False
                         blocks.heard()

@@ -20,7 +20,13 @@ from tests.upstream import DONE, chunk, deltas, ending, event
 
 def read(*blocks: bytes) -> list[Any]:
     answer = Answer()
-    return [*(token for block in blocks for token in answer.feed(block)), *answer.end()]
+    tokens = []
+    for block in blocks:
+        if said := answer.feed(block):
+            tokens.append(Token(said))
+        if answer.failure:
+            raise answer.failure
+    return [*tokens, *answer.end()]
 
 
 def body(**parameters: Any) -> dict[str, Any]:
@@ -102,15 +108,14 @@ def test_what_cannot_be_stored_is_replaced(said: list[str], heard: str) -> None:
     assert text(read(*deltas(*said), *ending())) == heard
 
 
-def test_deltas_of_one_block_are_tokens_of_their_own() -> None:
-    assert read(b"".join([*deltas("a", "b"), *ending()]))[:2] == [Token("a"), Token("b")]
+def test_deltas_of_one_block_go_on_together() -> None:
+    assert read(b"".join(deltas("a", "b")), b"".join([*deltas("c"), *ending()]))[:2] == [Token("ab"), Token("c")]
 
 
 def test_text_before_a_fault_in_the_same_block_is_heard() -> None:
-    tokens = Answer().feed(b"".join([*deltas("a"), event({"error": {"message": "no"}})]))
-    assert next(tokens) == Token("a")
-    with pytest.raises(Fault):
-        next(tokens)
+    answer = Answer()
+    assert answer.feed(b"".join([*deltas("a"), event({"error": {"message": "no"}})])) == "a"
+    assert isinstance(answer.failure, Fault)
 
 
 @pytest.mark.parametrize("more", [chunk({"content": "b"}), event({"error": "no"}), b"data: nonsense\n\n", DONE])
@@ -121,9 +126,9 @@ def test_what_follows_the_last_line_counts_for_nothing(more: bytes) -> None:
 
 def test_thoughts_are_signs_of_life_and_not_text() -> None:
     answer = Answer()
-    assert list(answer.feed(chunk({"role": "assistant", "content": ""}))) == []
+    assert answer.feed(chunk({"role": "assistant", "content": ""})) == ""
     assert not answer.stirred
-    assert list(answer.feed(chunk({"reasoning_content": "hm"}))) == []
+    assert answer.feed(chunk({"reasoning_content": "hm"})) == ""
     assert answer.stirred
 
 
@@ -186,7 +191,7 @@ def test_neither_is_an_answer_that_broke_off() -> None:
 )
 def test_garbage_is_an_error_of_the_model(data: bytes) -> None:
     with pytest.raises(ModelError):
-        list(Answer().feed(b"data: " + data + b"\n\n"))
+        read(b"data: " + data + b"\n\n")
 
 
 # Tools.
