@@ -255,7 +255,7 @@ async def test_each_delta_starts_the_silence_anew(make: Make) -> None:
 
 
 async def test_a_slow_reader_is_not_silence_of_the_model(make: Make) -> None:
-    async with Upstream(reply("a", "b")) as upstream:
+    async with Upstream(reply("a", "b", pause=0.01)) as upstream:
         said = []
         async for event in make(upstream, first_token_timeout=5, idle_timeout=0.05).stream(asking()):
             said.append(event)
