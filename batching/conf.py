@@ -30,6 +30,10 @@ class Settings:
     """The NDJSON of a background batch; as one JSON text it may have BATCH_MAX_BYTES."""
     BATCH_RUN_IN_SERVER: bool = True
     """Whether a server works on background batches; else `manage.py run_batches` does."""
+    BATCH_CELERY_APP: str = ""
+    """Where the project's Celery application is, such as `project.celery.app`, if its workers are to be called."""
+    BATCH_SLICE: Seconds = 10
+    """For so long a Celery task takes on items; then the next in the line does."""
     BATCH_BACKGROUND_CONCURRENCY: Count = 2
     """Items of background batches that run side by side in a process."""
     BATCH_MAX_QUEUED: Count = 100_000

@@ -2,17 +2,18 @@
 
 It has a thread with an event loop of its own, one thread for the rows, and a thread for each item that runs, apart from
 those of batches that somebody waits for. Any number of processes may run one on the same rows; nothing is lost with any
-of them. Celery's workers may call `queue` and `carried_out` the same way.
+of them. A server has one, `run_batches` is one, and a task of Celery's workers is one for a while.
 """
 
 import asyncio
 import atexit
 import logging
+import math
 import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import Context
@@ -78,16 +79,30 @@ class Engine:
         self._endings: list[Ending] = []
         self._woken = asyncio.Event()
         self._pace = 1.0
+        self._last_claim = math.inf
         self._stopping = False
         self._loop = asyncio.get_running_loop()
 
     async def run(self, *, drain: bool = False) -> None:
         """Work until `stop`, or where it is to `drain` until no background batch is open."""
+        await self._work(self._is_drained if drain else never)
+
+    async def run_for(self, seconds: float) -> bool:
+        """Claim for so many seconds or until there is nothing to do; returns whether somebody is to go on.
+
+        It returns when what it claimed has ended.
+        """
+        self._last_claim = time.monotonic() + seconds
+        await self._work(self._is_idle)
+        return self._stopping or time.monotonic() >= self._last_claim
+
+    async def _work(self, is_over: Callable[[], Awaitable[bool]]) -> None:
+        await self._tend()
         keeper = self._loop.create_task(self._keep())
         try:
             while not self._stopping:
                 if not await self._turn():
-                    if drain and await self._is_drained():
+                    if await is_over():
                         break
                     await self._rest()
             await self._end()
@@ -126,6 +141,9 @@ class Engine:
             async with asyncio.timeout(IDLE):
                 await self._woken.wait()
 
+    async def _is_idle(self) -> bool:
+        return not self._held
+
     async def _is_drained(self) -> bool:
         opened = Batch.objects.open_in_background().exclude(status=Batch.Status.RECEIVING)
         return not self._held and not await self._in_rows(opened.exists, True)
@@ -136,7 +154,7 @@ class Engine:
         """Claim as many as are soon done; returns whether there were any."""
         ahead = self._settings.BATCH_BACKGROUND_CONCURRENCY * max(1, min(MOST_AHEAD, int(AHEAD / self._pace)))
         room = ahead - len(self._held)
-        if self._stopping or room * 2 < ahead:
+        if self._stopping or room * 2 < ahead or time.monotonic() >= self._last_claim:
             return False
         nothing: list[Claimed] = []
         claimed = await self._in_rows(partial(queue.claim, room, self._settings.BATCH_LEASE, self._turns), nothing)
@@ -189,14 +207,17 @@ class Engine:
             del self._held[one.claimed]
 
     async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(min(self._settings.BATCH_LEASE / 3, 5.0))
+            await self._tend()
+            self._woken.set()
+
+    async def _tend(self) -> None:
         """Prolong the leases, and look after what others have left."""
         settings = self._settings
-        while True:
-            await self._in_rows(partial(queue.renew, list(self._held), settings.BATCH_LEASE))
-            sweep = partial(queue.sweep, attempts=settings.BATCH_MAX_ATTEMPTS, room=settings.BATCH_STORED_BODY_BYTES)
-            await self._in_rows(sweep)
-            self._woken.set()
-            await asyncio.sleep(min(settings.BATCH_LEASE / 3, 5.0))
+        await self._in_rows(partial(queue.renew, list(self._held), settings.BATCH_LEASE))
+        sweep = partial(queue.sweep, attempts=settings.BATCH_MAX_ATTEMPTS, room=settings.BATCH_STORED_BODY_BYTES)
+        await self._in_rows(sweep)
 
     async def _in_rows[T](self, work: Callable[[], T], otherwise: T | None = None) -> T:
         """Do something in the thread of the rows; where the database fails, log it and return `otherwise`."""
@@ -218,6 +239,10 @@ class Engine:
         await self._write()
         for claimed in self._held:
             await self._in_rows(partial(queue.release, claimed, timezone.now(), tried=False))
+
+
+async def never() -> bool:
+    return False
 
 
 def carried_out(claimed: Claimed, settings: Settings) -> Answer:

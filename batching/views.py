@@ -20,7 +20,7 @@ from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from batching import acceptance, batches, dispatch, engine, identity, intake, origin, progress, queue, streams
+from batching import acceptance, batches, dispatch, engine, fleet, identity, intake, origin, progress, queue, streams
 from batching.acceptance import Retried, Whole
 from batching.batches import Ask
 from batching.conf import Settings, get_settings
@@ -322,6 +322,7 @@ def upload(request: Request, settings: Settings) -> Upload:
 
 def as_accepted(batch: Batch, path: str) -> Response:
     engine.start()
+    fleet.call_for(batch)
     headers = {"Location": f"{path}/{batch.pk}", "Preference-Applied": "respond-async"}
     return Response(progress.represent(batch), status=202, headers=headers)
 

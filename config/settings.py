@@ -71,7 +71,10 @@ try:
     BATCH_ALLOWED_PATHS = env.list("BATCH_ALLOWED_PATHS", ["/api/"])
     BATCH_ASYNC_MAX_SIZE = env.int("BATCH_ASYNC_MAX_SIZE", 50_000)
     BATCH_ASYNC_MAX_BYTES = env.int("BATCH_ASYNC_MAX_BYTES", 256 * 1024 * 1024)
-    BATCH_RUN_IN_SERVER = env.bool("BATCH_RUN_IN_SERVER", True)
+    CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", "")
+    BATCH_CELERY_APP = "config.celery.app" if CELERY_BROKER_URL else ""
+    BATCH_SLICE = env.float("BATCH_SLICE", 10)
+    BATCH_RUN_IN_SERVER = env.bool("BATCH_RUN_IN_SERVER", not CELERY_BROKER_URL)
     BATCH_BACKGROUND_CONCURRENCY = env.int("BATCH_BACKGROUND_CONCURRENCY", 2)
     BATCH_MAX_QUEUED = env.int("BATCH_MAX_QUEUED", 100_000)
     BATCH_MAX_ATTEMPTS = env.int("BATCH_MAX_ATTEMPTS", 3)
@@ -193,7 +196,12 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s request=%(request_id)s %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
-    "loggers": {"django": {"level": LOG_LEVEL}},
+    "loggers": {
+        "django": {"level": LOG_LEVEL},
+        # A line for each message, and an idle worker looks every few seconds.
+        "celery.app.trace": {"level": "WARNING"},
+        "celery.worker.strategy": {"level": "WARNING"},
+    },
 }
 
 # What `manage.py serve` says once the port is open.

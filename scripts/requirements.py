@@ -17,6 +17,7 @@ RUN = [
     "--extra=documents",
     "--extra=postgres",
     "--extra=redis",
+    "--extra=celery",
     "--extra=metrics",
     "--group=service",
 ]
