@@ -67,6 +67,7 @@ class Look(bootsteps.StartStopStep):
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def start(self, consumer: Any) -> None:
+        look(consumer)
         self.entry = consumer.timer.call_repeatedly(LOOK, look, (consumer,))
 
     def stop(self, consumer: Any) -> None:
@@ -80,4 +81,5 @@ def look(consumer: Any) -> None:
 
 @worker_init.connect
 def add_look(sender: Any, **kwargs: Any) -> None:
-    sender.app.steps["consumer"].add(Look)
+    if get_settings().BATCH_CELERY_APP:
+        sender.app.steps["consumer"].add(Look)

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from assistant.assets import ENCYCLOPEDIA, SMOLLM2, fetch
-
 ROOT = Path(__file__).resolve().parent.parent
 # Seconds a process may take to say that it is ready, and to end.
 PATIENCE = 30
@@ -69,6 +67,8 @@ def migrated() -> Path:
 @cache
 def prepared() -> Path:
     """Return a data directory as a first `make run` leaves it: the documents are loaded, the weights are a link."""
+    from assistant.assets import ENCYCLOPEDIA, SMOLLM2, fetch  # the host project's tests have no assistant
+
     directory = Path(tempfile.mkdtemp(prefix="assistant-test-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     for asset in (SMOLLM2, ENCYCLOPEDIA):

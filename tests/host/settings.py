@@ -67,6 +67,10 @@ USE_TZ = True
 # Its tests say when background batches run.
 BATCH_RUN_IN_SERVER = os.environ.get("BATCH_RUN_IN_SERVER") == "true"
 BATCH_LEASE = float(os.environ.get("BATCH_LEASE", 30))
+BATCH_CELERY_APP = os.environ.get("BATCH_CELERY_APP", "")
+BATCH_SLICE = float(os.environ.get("BATCH_SLICE", 10))
+CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL", "")
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 APPEND_SLASH = False
 
 
