@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.apps import apps
+from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
+from django.utils.module_loading import import_string
 
 from batching.conf import get_settings
 
@@ -26,6 +28,17 @@ def check_apps(**kwargs: Any) -> list[CheckMessage]:
     if apps.is_installed("rest_framework"):
         return []
     return [Error("batching needs rest_framework.", hint="Add it to INSTALLED_APPS.", id="batching.E002")]
+
+
+@register("batching")
+def check_celery(**kwargs: Any) -> list[CheckMessage]:
+    name = getattr(settings, "BATCH_CELERY_APP", "")
+    try:
+        if name:
+            import_string(name)
+    except (ImportError, ImproperlyConfigured) as error:
+        return [Error(f"BATCH_CELERY_APP can't be {name!r}: {error}", id="batching.E003")]
+    return []
 
 
 @register("batching")

@@ -1,5 +1,6 @@
-"""The service's paths, and two that do nothing: one with DRF, one async."""
+"""The service's paths, and three that do nothing: one with DRF, one async, one that reads a row."""
 
+from django.contrib.auth.models import User
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
 from rest_framework.request import Request
@@ -18,4 +19,13 @@ async def nothing(request: HttpRequest) -> JsonResponse:
     return JsonResponse({})
 
 
-urlpatterns = [path("api/nothing/drf", Nothing.as_view()), path("api/nothing/async", nothing), *service]
+def row(request: HttpRequest) -> JsonResponse:
+    return JsonResponse({"users": User.objects.exists()})
+
+
+urlpatterns = [
+    path("api/nothing/drf", Nothing.as_view()),
+    path("api/nothing/async", nothing),
+    path("api/nothing/row", row),
+    *service,
+]
