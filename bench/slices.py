@@ -38,12 +38,15 @@ class Statements:
 
 
 def accept(view: str, items: int) -> Any:
+    from django.contrib.auth.models import User
     from django.test import Client
 
     from batching.models import Batch
 
     lines = "".join(f'{{"id": "{n}", "method": "GET", "path": "/api/nothing/{view}"}}\n' for n in range(items))
-    answer = Client().generic(
+    client = Client()
+    client.force_login(User.objects.get())
+    answer = client.generic(
         "POST", "/api/batch", lines, content_type="application/x-ndjson", headers={"prefer": "respond-async"}
     )
     assert answer.status_code == 202, answer.content

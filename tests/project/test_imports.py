@@ -41,3 +41,11 @@ def test_a_package_imports_what_it_may(package: str) -> None:
 def test_the_bottom_imports_nothing_of_its_package(path: str) -> None:
     package = path.partition("/")[0]
     assert not {name for name in imported(ROOT / path) if name.partition(".")[0] == package}
+
+
+def test_celery_is_imported_by_the_task_and_the_application_alone() -> None:
+    files = [file for package in MAY_IMPORT for file in (ROOT / package).rglob("*.py")]
+    found = {
+        str(file.relative_to(ROOT)) for file in files if any("celery" in name.split(".") for name in imported(file))
+    }
+    assert found == {"batching/tasks.py", "config/celery.py"}
