@@ -28,6 +28,7 @@ from django.utils.http import parse_http_date_safe
 from batching import answers, dispatch, queue
 from batching.calls import prepared, restored
 from batching.conf import Settings, get_settings
+from batching.connections import Kept
 from batching.errors import CallerError
 from batching.intake import Rules
 from batching.items import Answer
@@ -74,6 +75,7 @@ class Engine:
         self._places = asyncio.Semaphore(settings.BATCH_BACKGROUND_CONCURRENCY)
         self._threads = ThreadPoolExecutor(settings.BATCH_BACKGROUND_CONCURRENCY, thread_name_prefix="batch-background")
         self._rows = ThreadPoolExecutor(1, thread_name_prefix="batch-rows")
+        self._kept = Kept()
         self._turns = Turns()
         self._held: dict[Claimed, asyncio.Task[None]] = {}
         self._endings: list[Ending] = []
@@ -110,6 +112,7 @@ class Engine:
             keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)
             await self._in_rows(connections.close_all)
+            await self._in_rows(partial(self._kept.close, for_good=True))
             self._threads.shutdown(wait=False)
             self._rows.shutdown(wait=False)
 
@@ -137,6 +140,7 @@ class Engine:
         """Wait until there is something to do."""
         if not self._held:
             await self._in_rows(connections.close_all)
+            await self._in_rows(self._kept.close)
         with suppress(TimeoutError):
             async with asyncio.timeout(IDLE):
                 await self._woken.wait()
@@ -185,7 +189,8 @@ class Engine:
     def _in_place(self, claimed: Claimed) -> Answer:
         before = time.thread_time()
         try:
-            return carried_out(claimed, self._settings)
+            with self._kept.for_an_item():
+                return carried_out(claimed, self._settings)
         except Exception:  # a mistake of ours: the item is answered all the same
             logger.exception("batch=%s position=%s state=crashed", claimed.batch.pk, claimed.position)
             return answers.CRASHED

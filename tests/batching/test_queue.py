@@ -1,5 +1,6 @@
 """The rows of background batches: each item has one holder at a time and one final state, whoever dies."""
 
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.db import connections
+from django.db.backends.signals import connection_created
 from django.utils import timezone
 from django.utils.http import http_date
 
@@ -212,6 +214,22 @@ def test_claims_read_no_more_than_they_need() -> None:
             assert index in str(cursor.fetchall())
     leases = BatchItem.objects.filter(lease_expires_at__gt=timezone.now())
     assert "batching_item_leases" in leases.filter(batch="a").explain()
+
+
+def test_a_thread_keeps_its_connection_from_item_to_item_and_none_is_left_open() -> None:
+    opened = []
+
+    def note(connection: Any, **kwargs: Any) -> None:
+        if threading.current_thread().name.startswith("batch-background"):
+            opened.append(connection)
+
+    connection_created.connect(note)
+    batch = made(30, path="/api/groups")
+    drain()
+    connection_created.disconnect(note)
+    assert states(batch) == ["succeeded"] * 30
+    assert 1 <= len(opened) <= get_settings().BATCH_BACKGROUND_CONCURRENCY
+    assert {each.connection for each in opened} == {None}
 
 
 def test_in_a_server_items_leave_the_processor_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
