@@ -18,7 +18,7 @@ from assistant.answering import answer
 from assistant.conf import get_settings
 from assistant.context import Brief, Turn
 from assistant.errors import Busy, Conflict, KeyReused, ModelMisconfigured, NotFound, TooManyAnswers
-from assistant.models import Agent, Caller, Conversation, Message
+from assistant.models import Agent, Caller, Conversation, Message, MessageQuerySet
 from assistant.providers import Model, get_model
 from assistant.runs import Limits, Run, registry
 
@@ -129,7 +129,13 @@ def replayed(ask: Ask) -> Message | None:
     known = keyed.select_related("conversation").first()
     if known and known.request_hash != ask.hash:
         raise KeyReused
-    return known
+    return None if known and freed(keyed) else known
+
+
+def freed(keyed: MessageQuerySet) -> bool:
+    """Free the key of an answer that was interrupted: who asks again, such as an item of a batch, wants it anew."""
+    leases.interrupt(keyed)
+    return keyed.filter(status=Message.Status.INTERRUPTED).update(idempotency_key=None) == 1
 
 
 def placed(ask: Ask) -> tuple[Conversation, Agent]:

@@ -222,6 +222,20 @@ async def test_a_key_replays_the_answer(async_client: AsyncClient, upstream: Ups
     assert len(upstream.requests) == 1
 
 
+@pytest.mark.parametrize("status", ["interrupted", "running"])
+async def test_a_key_whose_answer_was_interrupted_is_answered_anew(
+    async_client: AsyncClient, upstream: Upstream, status: str
+) -> None:
+    upstream.scripts = [reply("Half"), reply("Whole")]
+    first = (await chat(async_client, headers=KEY)).json()
+    long_ago = timezone.now() - timedelta(hours=1)
+    await Message.objects.aupdate(status=status, lease_expires_at=long_ago)
+    assert (await chat(async_client, headers=KEY, message="another")).status_code == 422
+    again = (await chat(async_client, headers=KEY)).json()
+    assert (again["response"], again["message_id"] != first["message_id"]) == ("Whole", True)
+    assert (await chat(async_client, headers=KEY)).json() == again
+
+
 async def test_a_key_joins_the_answer_that_is_being_written(async_client: AsyncClient, upstream: Upstream) -> None:
     hold = Hold()
     upstream.script = holding("One", hold=hold, then=[" two"])
