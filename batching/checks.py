@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 from django.utils.module_loading import import_string
 
-from batching.conf import get_settings
+from batching.conf import Settings, get_settings
 
 
 @register("batching")
@@ -48,11 +48,11 @@ def check_database(**kwargs: Any) -> list[CheckMessage]:
 
     database = connections[router.db_for_write(Batch)].settings_dict
     try:
-        concurrency = get_settings().BATCH_CONCURRENCY
+        threads = threads_of(get_settings())
     except ImproperlyConfigured:
         return []
     sqlite = "sqlite3" in database["ENGINE"] or "spatialite" in database["ENGINE"]
-    return list(sqlite_trouble(database) if sqlite else connection_trouble(database, concurrency))
+    return list(sqlite_trouble(database) if sqlite else connection_trouble(database, threads))
 
 
 def sqlite_trouble(database: dict[str, Any]) -> Iterator[CheckMessage]:
@@ -77,17 +77,23 @@ def sqlite_trouble(database: dict[str, Any]) -> Iterator[CheckMessage]:
         )
 
 
-def connection_trouble(database: dict[str, Any], concurrency: int) -> Iterator[CheckMessage]:
+def threads_of(settings: Settings) -> int:
+    """Return how many threads of a server use the database for batches: one an item, one for the rows of each kind."""
+    in_background = settings.BATCH_BACKGROUND_CONCURRENCY + 1 if settings.BATCH_RUN_IN_SERVER else 0
+    return settings.BATCH_CONCURRENCY + 1 + in_background
+
+
+def connection_trouble(database: dict[str, Any], threads: int) -> Iterator[CheckMessage]:
     pool = database.get("OPTIONS", {}).get("pool")
-    if pool and (size := pool_size(pool)) <= concurrency:
+    if pool and (size := pool_size(pool)) < threads:
         yield checks.Warning(
-            f"Items that run side by side need up to {concurrency + 1} connections; the pool has {size}.",
-            hint='Raise max_size in OPTIONS["pool"], or lower BATCH_CONCURRENCY.',
+            f"Items that run side by side need up to {threads} connections; the pool has {size}.",
+            hint='Raise max_size in OPTIONS["pool"], or lower BATCH_CONCURRENCY and BATCH_BACKGROUND_CONCURRENCY.',
             id="batching.W004",
         )
     if database["CONN_MAX_AGE"] != 0:
         yield checks.Warning(
-            f"With CONN_MAX_AGE, each of the {concurrency} threads for items keeps a connection of its own open.",
+            f"With CONN_MAX_AGE, each of the {threads} threads for batches keeps a connection of its own open.",
             hint='Use OPTIONS["pool"] instead, or count them in.',
             id="batching.W005",
         )

@@ -109,6 +109,19 @@ def test_a_database_that_does_not_suit_is_named(
     assert ids() == expected
 
 
+@pytest.mark.parametrize(("size", "expected"), [(13, {"batching.W004"}), (14, set())])
+def test_a_pool_has_room_for_what_runs_in_the_background_too(
+    monkeypatch: pytest.MonkeyPatch, settings: Any, size: int, expected: set[str]
+) -> None:
+    """Ten items that somebody waits for, two in the background, and one connection for the rows of each kind."""
+    settings.BATCH_RUN_IN_SERVER = True
+    database = connections["default"].settings_dict
+    for name, value in {"ENGINE": "django.db.backends.postgresql", "OPTIONS": {"pool": {"max_size": size}}}.items():
+        monkeypatch.setitem(database, name, value)
+    monkeypatch.setitem(database, "CONN_MAX_AGE", 0)
+    assert ids() == expected
+
+
 def test_who_may_call_is_the_projects_to_say(committed: None) -> None:
     """Session callers need their CSRF token, for the batch and so for each item."""
     client = Client(enforce_csrf_checks=True)
