@@ -269,3 +269,16 @@ def test_many_are_pruned_in_slices(committed: None, monkeypatch: pytest.MonkeyPa
     old = timezone.now() - timedelta(days=40)
     Batch.objects.bulk_create(Batch(total=1, caller="x", status="completed", finished_at=old) for _ in range(10))
     assert pruned() == "Deleted 10 batches.\n"
+
+
+def test_no_statement_deletes_more_items_than_others_can_wait_for(
+    committed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batching.retention.ITEMS", 10)
+    old = timezone.now() - timedelta(days=40)
+    large = Batch.objects.create(total=95, caller="x", status="completed", finished_at=old)
+    BatchItem.objects.bulk_create(BatchItem(batch=large, position=n) for n in range(95))
+    with CaptureQueriesContext(connection) as queries:
+        assert pruned() == "Deleted 1 batches.\n"
+    assert not BatchItem.objects.exists()
+    assert sum("DELETE" in one["sql"] and "LIMIT 10" in one["sql"] for one in queries) == 11
