@@ -177,8 +177,10 @@ def known(batch: Batch, body: Body, rules: Rules) -> Batch | None:
         return None
     keyed = Batch.objects.filter(caller=batch.caller, idempotency_key=batch.idempotency_key)
     keyed.filter(finished_at__lt=timezone.now() - KEY_LIFETIME).update(idempotency_key=None)
-    keyed.filter(status=Batch.Status.RECEIVING, lease_expires_at__lt=timezone.now()).delete()
     found = keyed.first()
+    if found and found.status == Batch.Status.RECEIVING:
+        queue.forget(found, lease_expires_at__lt=timezone.now())
+        found = keyed.first()
     if found and found.status == Batch.Status.RECEIVING:
         raise StillRunning
     if found:

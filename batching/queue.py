@@ -330,7 +330,7 @@ def sweep(*, attempts: int, room: int) -> None:
     for batch_id in opened.filter(status__in=["queued", "running"], expires_at__lte=now).values_list("pk", flat=True):
         drop_expired(batch_id)
     for batch in opened.filter(status=Batch.Status.RECEIVING, lease_expires_at__lt=now):
-        forget(batch)
+        forget(batch, lease_expires_at__lt=now)
     forget_calls(now)
 
 
@@ -347,9 +347,12 @@ def reap(attempts: int, room: int) -> None:
             finish([Ending(held, GAVE_UP)], room)
 
 
-def forget(batch: Batch) -> None:
-    """Delete a batch that was never accepted."""
-    Batch.objects.filter(pk=batch.pk, status=Batch.Status.RECEIVING).delete()
+def forget(batch: Batch, **still: Any) -> None:
+    """Delete a batch that was never accepted, and is `still` so."""
+    with atomic():
+        # Deleting asks what there is first: unless it is held from here on, it could be accepted in between.
+        for unaccepted in Batch.objects.select_for_update().filter(pk=batch.pk, status=Batch.Status.RECEIVING, **still):
+            unaccepted.delete()
 
 
 def forget_calls(now: datetime) -> None:

@@ -1,16 +1,21 @@
 """Batches in the background: accepted at once, carried out later, watched and read meanwhile."""
 
 import json
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
+from django.db import connections
+from django.db.models.deletion import Collector
 from django.test import Client
 from django.utils import timezone
 
 from batching import queue
 from batching.acceptance import Acceptance
+from batching.errors import NotRecorded
+from batching.intake import Rules
 from batching.models import Batch, BatchItem
 from tests.batching.background import ASYNC, LINES, accept, accept_lines, accepted, content, drain, results, states
 from tests.batching.conftest import Send, item
@@ -112,6 +117,35 @@ def test_what_a_dead_process_has_half_received_is_deleted(committed: None) -> No
     BatchItem.objects.create(batch=batch, position=0, not_before=timezone.now(), call="{}")
     queue.sweep(attempts=3, room=100)
     assert not BatchItem.objects.exists()
+
+
+def test_what_is_accepted_in_the_last_moment_is_not_deleted(committed: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that was thought dead goes on while another one is about to delete what it has received."""
+    batch = receiving(status="receiving", lease_expires_at=timezone.now() - timedelta(seconds=1))
+    batch.save()
+    BatchItem.objects.create(batch=batch, position=0, not_before=timezone.now(), call="{}")
+    other = ThreadPoolExecutor(1)
+    publishing: list[Future[bool]] = []
+    delete = Collector.delete
+
+    def meanwhile(collector: Collector) -> Any:
+        publishing.append(other.submit(published, batch))
+        wait(publishing, timeout=0.5)
+        return delete(collector)
+
+    monkeypatch.setattr(Collector, "delete", meanwhile)
+    queue.sweep(attempts=3, room=100)
+    assert publishing[0].result(30) == Batch.objects.filter(pk=batch.pk).exists()
+
+
+def published(batch: Batch) -> bool:
+    try:
+        Acceptance(batch, rules=Rules(max_size=1, allowed=["/api/"]), max_queued=1, room=100).publish("")
+    except NotRecorded:
+        return False
+    finally:
+        connections.close_all()
+    return True
 
 
 def test_the_same_key_and_body_replay_what_was_accepted(send: Send) -> None:
