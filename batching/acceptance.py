@@ -153,7 +153,9 @@ class Retried:
         last, position = -1, 0
         while some := list(failed.filter(position__gt=last)[:SLICE]):
             for row in some:
-                yield Item(position, row.item_id, None, call=restored(row.call or ""))
+                call = restored(row.call or "")
+                asked = {"method": call.method, "path": call.path, "headers": call.headers}
+                yield Item(position, row.item_id, asked, call=call)
                 position += 1
             last = some[-1].position
         if not position:

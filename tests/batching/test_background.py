@@ -254,6 +254,7 @@ def test_a_retry_runs_what_failed_as_a_new_batch(send: Send) -> None:
     drain()
     assert send("GET", f"/api/batch/{again.pk}").json()["parent"] == batch.pk
     assert [(one["id"], one["status"]) for one in results(send, again)] == [("late", 500)]
+    assert again.items.values_list("method", "path", "request_body").get() == ("POST", "/api/groups", late["body"])
     assert Group.objects.count() == 1
 
 
