@@ -1,6 +1,6 @@
 # Each target may be run at any time, and is quick where nothing is left to do.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench requirements clean
+.PHONY: help run test crash lint bench requirements clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -10,6 +10,9 @@ run: ## serve on this machine, with everything that takes: PORT=8000 make run
 
 test: ## run the tests on SQLite and on PostgreSQL
 	@scripts/test
+
+crash: ## kill, pause and cut off what works on batches; CYCLES=1000 BACKEND=sqlite or postgres, SEED=7 as before
+	@scripts/crash
 
 lint: ## check style, types, migrations and requirements
 	@scripts/lint
@@ -26,6 +29,7 @@ clean: ## remove what was made, except var/ (the data) and .env
 	@rm -rf .venv .venv-bench staticfiles .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
+export BACKEND CYCLES SEED
 ifdef PYTHON
 export PYTHON
 endif

@@ -46,7 +46,7 @@ def working(path: Path) -> Path:
 
 def test_make_alone_tells_what_there_is() -> None:
     output = run("make").stdout
-    for target in ("run", "test", "lint", "bench", "requirements", "clean"):
+    for target in ("run", "test", "crash", "lint", "bench", "requirements", "clean"):
         assert re.search(rf"^make {target} +\S", output, re.MULTILINE)
 
 

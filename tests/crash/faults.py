@@ -1,0 +1,49 @@
+"""What the loop has to notice: each takes out of the processes under test something that a promise rests on."""
+
+from typing import Any
+
+from batching import queue
+from batching.queue import HELD, ITEM_ENDED, ITEMS, Ending
+
+
+def no_fence() -> None:
+    """Whoever ends an item that runs may do so, though somebody else has claimed it since."""
+
+    def finish_one(ending: Ending, room: int) -> bool:
+        call = None if ending.answer.succeeded else ending.claimed.call
+        values = [*ending.values(room), call, None, ending.claimed.id]
+        return ITEMS.finish_one((*ITEM_ENDED, "call", "lease_expires_at"), ("id",), HELD, values)
+
+    queue.finish_one = finish_one
+
+
+def no_reaper() -> None:
+    """Nobody puts back what dead processes held."""
+    queue.reap = lambda attempts, room: None
+
+
+def no_condition() -> None:
+    """An item is ended by whoever comes, also when it has ended."""
+
+    def finish_one(ending: Ending, room: int) -> bool:
+        names = (*ITEM_ENDED, "call", "lease_expires_at")
+        call = None if ending.answer.succeeded else ending.claimed.call
+        values: list[Any] = [*ending.values(room), call, None, ending.claimed.id]
+        sql = ITEMS.finishing(names, ("id",)).replace(' AND "finished_at" IS NULL', "")
+        return ITEMS.write(sql, (*names, "id"), [values]) == 1
+
+    queue.finish_one = finish_one
+
+
+def no_condition_on_claims() -> None:
+    """What runs is claimed once more."""
+    queue.CLAIM = queue.CLAIM.replace("state = 'queued'", "state IN ('queued', 'running')")
+
+
+FAULTS = {
+    "nothing": lambda: None,
+    "fence": no_fence,
+    "reaper": no_reaper,
+    "condition": no_condition,
+    "claim": no_condition_on_claims,
+}
