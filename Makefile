@@ -11,7 +11,7 @@ run: ## serve on this machine, with everything that takes: PORT=8000 make run
 test: ## run the tests on SQLite and on PostgreSQL
 	@scripts/test
 
-crash: ## kill, pause and cut off what works on batches; CYCLES=1000 BACKEND=sqlite or postgres, SEED=7 as before
+crash: ## kill, pause and cut off what works on batches; CYCLES=1000 BACKEND=sqlite, postgres or celery
 	@scripts/crash
 
 lint: ## check style, types, migrations and requirements

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from tests.crash.client import Client
@@ -18,9 +18,10 @@ from tests.crash.databases import DATABASES
 from tests.crash.fleet import Fleet, free_port, wait_for
 from tests.crash.ledger import lines
 from tests.processes import CLEAN, DEVELOPMENT, ROOT
+from tests.redis_server import RedisServer, redis_server
 
 # What works on batches besides the servers.
-WORKERS = {"sqlite": [], "postgres": ["run_batches", "run_batches"]}
+WORKERS = {"sqlite": [], "postgres": ["run_batches", "run_batches"], "celery": ["celery", "celery"]}
 SERVERS = 2
 TABLES = ("batching_batch", "batching_batchitem", "crash_transition")
 
@@ -55,9 +56,18 @@ def parsed() -> argparse.Namespace:
 
 @contextmanager
 def loop(options: argparse.Namespace, directory: Path) -> Iterator[Loop]:
+    with redis_server() if options.backend == "celery" else nullcontext() as broker:
+        yield from looping(options, directory, broker)
+
+
+def with_broker(broker: RedisServer) -> dict[str, str]:
+    return {"CELERY_BROKER_URL": broker.url.replace("unix", "redis+socket"), "BATCH_SLICE": "1"}
+
+
+def looping(options: argparse.Namespace, directory: Path, broker: RedisServer | None) -> Iterator[Loop]:
     (directory / "seen").mkdir()
     database, ports = DATABASES[options.backend](directory), [free_port() for _ in range(SERVERS)]
-    env = environment(directory, database.url, options.lease)
+    env = environment(directory, database.url, options.lease) | (with_broker(broker) if broker else {})
     subprocess.run([sys.executable, "manage.py", "migrate", "-v0"], cwd=ROOT, env=env, check=True)
     database.watch()
     commands = [*(f"serve --port={port}" for port in ports), *WORKERS[options.backend]]
@@ -67,7 +77,7 @@ def loop(options: argparse.Namespace, directory: Path) -> Iterator[Loop]:
         for port in ports:
             wait_for(port)
         luck = random.Random(options.seed)
-        yield Loop(directory, database, fleet, Client(ports), luck=luck, lease=options.lease)
+        yield Loop(directory, database, fleet, Client(ports), luck=luck, lease=options.lease, broker=broker)
     finally:
         fleet.end()
 
@@ -90,7 +100,7 @@ def run(it: Loop, options: argparse.Namespace) -> list[str]:
     """Return what the first cycle that found anything has found."""
     began = time.monotonic()
     for number in range(1, options.cycles + 1):
-        what = plan(it.luck, outages=it.database.outages)
+        what = plan(it.luck, it.database.outages | ({"broker": 5} if it.broker else {}))
         if found := noticed(it, number, what):
             return [f"cycle {number}: {what}", *found]
         if number % 50 == 0:

@@ -16,6 +16,7 @@ from tests.crash.client import Client
 from tests.crash.fleet import Fleet, Process
 from tests.crash.ledger import Ledger, Lines
 from tests.crash.points import AFTER, BEFORE, IN_THE_VIEW
+from tests.processes import stop
 
 # How many of the latest batches are looked at after a cycle: late writes reach back.
 LATEST = 6
@@ -69,10 +70,10 @@ class Plan:
     faults: list[Fault] = field(default_factory=list)
 
 
-def plan(luck: random.Random, *, outages: bool) -> Plan:
-    """Draw what a cycle is to be."""
-    kinds = ["kill at", "pause at", "pair", "kill", "pause", *(["crash", "outage"] if outages else [])]
-    kind = luck.choices(kinds, [55, 18, 8, 10, 5, *([6, 2] if outages else [])])[0]
+def plan(luck: random.Random, outages: dict[str, int]) -> Plan:
+    """Draw what a cycle is to be; `outages` says how often, in a hundred cycles or so, what is taken away."""
+    weights = {"kill at": 55, "pause at": 18, "pair": 8, "kill": 10, "pause": 5, **outages}
+    kind = luck.choices(list(weights), list(weights.values()))[0]
     if kind == "pair":
         pair = [Fault(action, point, asleep=asleep(luck)) for action, point in luck.choice(PAIRS)]
         return Plan("upload" if "forgetting" in pair[1].point else "batch", pair)
@@ -108,7 +109,7 @@ class Trouble:
 
     def __init__(self, loop: "Loop", faults: list[Fault]) -> None:
         self.record, self.database, self.fleet = loop.record, loop.database, loop.fleet
-        self.luck, self.lease = loop.luck, loop.lease
+        self.luck, self.lease, self.broker = loop.luck, loop.lease, loop.broker
         self.ahead = list(faults)
         self.began = time.monotonic()
         self.asleep: list[tuple[float, bool, Process]] = []
@@ -132,7 +133,7 @@ class Trouble:
         now = time.monotonic()
         taken = any(call["fence"] > 1 for call in self.record.calls.new())
         for strike in self.record.strikes.new():
-            process = self.fleet.found(strike["pid"])
+            process = self.fleet.found(strike["pid"]) if strike["action"] == "pause" else None
             if self.ahead and self.ahead[0].point == strike["point"]:
                 self.over(now, process)
             elif process:  # struck just when its cycle ended
@@ -142,7 +143,7 @@ class Trouble:
         for sleeper in list(self.asleep):
             until, or_taken, process = sleeper
             if until <= now or (or_taken and taken):
-                process.signal(signal.SIGCONT)
+                self.fleet.wake(process)
                 self.asleep.remove(sleeper)
 
     def over(self, now: float, process: Process | None) -> None:
@@ -166,6 +167,10 @@ class Trouble:
             case "outage":
                 with self.database.gone():
                     time.sleep(fault.asleep * self.lease)
+            case "broker":
+                stop(self.broker.process)
+                time.sleep(fault.asleep * self.lease)
+                self.broker.start()
         self.over(now, process)
 
 
@@ -189,10 +194,18 @@ class Loop:
     """One run: cycle after cycle on one database."""
 
     def __init__(
-        self, directory: Path, database: Any, fleet: Fleet, client: Client, *, luck: random.Random, lease: float
+        self,
+        directory: Path,
+        database: Any,
+        fleet: Fleet,
+        client: Client,
+        *,
+        luck: random.Random,
+        lease: float,
+        broker: Any,
     ) -> None:
         self.record, self.database, self.fleet, self.client = Record(directory), database, fleet, client
-        self.luck, self.lease = luck, lease
+        self.luck, self.lease, self.broker = luck, lease, broker
         self.patience = PATIENCE
         self.happened: Counter[str] = Counter()
         self.doing = ThreadPoolExecutor(1)

@@ -27,7 +27,7 @@ COLUMNS = (
 class Sqlite:
     """A file."""
 
-    outages = False
+    outages: dict[str, int] = {}
 
     def __init__(self, directory: Path) -> None:
         self.file = directory / "db.sqlite3"
@@ -52,7 +52,7 @@ class Sqlite:
 class Postgres:
     """A server of this machine, reached by the socket in its own directory, as `scripts/with_postgres` makes one."""
 
-    outages = True
+    outages = {"crash": 6, "outage": 2}
 
     def __init__(self, directory: Path) -> None:
         self.url = os.environ["DATABASE_URL"]
@@ -122,4 +122,4 @@ class Postgres:
         )
 
 
-DATABASES = {"sqlite": Sqlite, "postgres": Postgres}
+DATABASES = {"sqlite": Sqlite, "postgres": Postgres, "celery": Postgres}

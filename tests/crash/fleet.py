@@ -27,7 +27,7 @@ class Process:
         return not select.select([self.handle], [], [], 0)[0]
 
     def signal(self, number: int) -> None:
-        with suppress(ProcessLookupError):
+        with suppress(OSError):
             signal.pidfd_send_signal(self.handle, number)
 
 
@@ -73,6 +73,12 @@ class Fleet:
             known = (process for process in self.processes if process.pid == pid)
             return next(known, None) or Process("", pid, os.pidfd_open(pid))
         return None
+
+    def wake(self, process: Process) -> None:
+        """Let one that was paused go on."""
+        process.signal(signal.SIGCONT)
+        if not process.command:
+            os.close(process.handle)
 
     def kill(self) -> None:
         for process in self.processes:

@@ -11,6 +11,7 @@ import random
 import signal
 import sys
 import traceback
+from typing import Any
 
 import django
 
@@ -19,12 +20,19 @@ WARM = (
     *("twisted.internet.asyncioreactor", "twisted.web.http", "autobahn.twisted.websocket"),
     *("daphne.http_protocol", "daphne.ws_protocol", "config.asgi", "tests.crash.urls"),
 )
+WITH_CELERY = (
+    "config.celery",
+    "celery.apps.worker",
+    "celery.bin.worker",
+    "celery.concurrency.prefork",
+    "kombu.transport.redis",
+)
 PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
     django.setup()
-    for name in WARM:
+    for name in (*WARM, *(WITH_CELERY if os.environ.get("CELERY_BROKER_URL") else ())):
         importlib.import_module(name)
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries them
@@ -38,7 +46,7 @@ def main() -> None:
 
 def child(taken_out: str, *command: str) -> None:
     """Be a process of the service."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
@@ -49,12 +57,30 @@ def child(taken_out: str, *command: str) -> None:
         from tests.crash import points
 
         points.install(taken_out)
-        call_command(*command)
+        if command[0] == "celery":
+            work()
+        else:
+            call_command(*command)
     except BaseException:  # the last word of a process
         traceback.print_exc()
     finally:
         sys.stderr.flush()
         os._exit(0)
+
+
+def work() -> None:
+    """Be `celery -A config worker`, with a process that works and one that talks to the broker."""
+    from celery.signals import worker_process_init
+
+    from config.celery import app
+
+    worker_process_init.connect(die_with_parent)
+    name = f"--hostname={os.getpid()}@crash"
+    app.worker_main(["worker", "--concurrency=1", "--without-mingle", "--without-gossip", "--loglevel=WARNING", name])
+
+
+def die_with_parent(**kwargs: Any) -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":

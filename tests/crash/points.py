@@ -15,6 +15,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
@@ -58,6 +59,8 @@ QUICK = {
     "acceptance.PATIENCE": 0.4,
     "acceptance.SLICE": 2,
 }
+
+WITH_CELERY = {"tasks.LOOK": 0.2}
 
 directory = Path(os.environ.get("CRASH_DIRECTORY", "."))
 holding = threading.local()
@@ -116,9 +119,19 @@ def place_of(path: str) -> tuple[Any, str]:
 
     from batching import acceptance, engine, queue, views
 
-    modules = {"acceptance": acceptance, "deletion": deletion, "engine": engine, "queue": queue, "views": views}
+    modules: dict[str, Any] = {
+        "acceptance": acceptance,
+        "deletion": deletion,
+        "engine": engine,
+        "queue": queue,
+        "views": views,
+    }
+    if settings.BATCH_CELERY_APP:
+        from batching import tasks
+
+        modules["tasks"] = tasks
     owner, *names, last = path.split(".")
-    place: Any = modules[owner]
+    place = modules[owner]
     for name in names:
         place = getattr(place, name)
     return place, last
@@ -145,7 +158,7 @@ def install(taken_out: str) -> None:
     from tests.crash.faults import FAULTS
 
     FAULTS[taken_out]()
-    for path, value in QUICK.items():
+    for path, value in (QUICK | (WITH_CELERY if settings.BATCH_CELERY_APP else {})).items():
         setattr(*place_of(path), value)
     wrap("engine.carried_out", before=lambda claimed, *_: setattr(holding, "fence", claimed.fence))
     wrap("queue.finish_one", after=note_refusal)
