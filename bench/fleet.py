@@ -45,7 +45,7 @@ async def main() -> None:
         slices(env)
 
 
-NAMES = {"async": "async view", "row": "view that reads"}
+NAMES = {"async": "async view", "row": "view that reads", "wait": "view that waits 0.2 s"}
 
 
 def environment(directory: str, redis: RedisServer) -> dict[str, str]:

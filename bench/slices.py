@@ -12,7 +12,7 @@ from typing import Any
 import django
 from django.db.backends.signals import connection_created
 
-VIEWS = ("async", "row")
+VIEWS = ("async", "row", "wait")
 SECONDS = (1.0, 10.0)
 
 

@@ -1,4 +1,6 @@
-"""The service's paths, and three that do nothing: one with DRF, one async, one that reads a row."""
+"""The service's paths, and four that do nothing: one with DRF, one async, one that waits, one that reads a row."""
+
+import asyncio
 
 from django.contrib.auth.models import User
 from django.http import HttpRequest, JsonResponse
@@ -19,6 +21,11 @@ async def nothing(request: HttpRequest) -> JsonResponse:
     return JsonResponse({})
 
 
+async def wait(request: HttpRequest) -> JsonResponse:
+    await asyncio.sleep(0.2)
+    return JsonResponse({})
+
+
 def row(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"users": User.objects.exists()})
 
@@ -26,6 +33,7 @@ def row(request: HttpRequest) -> JsonResponse:
 urlpatterns = [
     path("api/nothing/drf", Nothing.as_view()),
     path("api/nothing/async", nothing),
+    path("api/nothing/wait", wait),
     path("api/nothing/row", row),
     *service,
 ]
