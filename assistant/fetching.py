@@ -1,20 +1,13 @@
-"""Pages of the public web, fetched so that nothing inside the network can be reached.
-
-A name is looked up once, each of its addresses is checked, and the connection is made to what was checked: a name that
-points elsewhere the next moment gains nothing. Each redirect is a new address to check.
-"""
+"""Pages of the public web, fetched so that nothing inside the network can be reached."""
 
 import asyncio
-import socket
-from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Network, ip_address, ip_network
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from assistant.errors import CallerError, ToolError, ToolTimeout
+from wire.outside import PUBLIC, NoSuchHost, NotAllowed, Reach, requested
 
 MAX_REDIRECTS = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -26,50 +19,12 @@ HEADERS = {
     "User-Agent": "Mozilla/5.0 (compatible; django-assistant-backend)",
 }
 
-# https://www.iana.org/assignments/iana-ipv6-special-registry: what is public lies in 2000::/3, less what is for
-# tunnels, documentation and the like. Python's own list differs from one version to the next.
-PUBLIC_IPV6 = IPv6Network("2000::/3")
-NOT_PUBLIC = [
-    ip_network(network)
-    for network in (
-        "0.0.0.0/8",
-        "100.64.0.0/10",  # carrier-grade NAT
-        "168.63.129.16/32",  # Azure's own service for its machines, at a public address
-        "192.0.0.0/24",
-        "192.88.99.0/24",  # relays of 6to4
-        "2001::/23",  # Teredo and others
-        "2001:db8::/32",
-        "2002::/16",  # 6to4, which has any IPv4 address inside
-        "3fff::/20",
-    )
-]
-
-
-def is_public(address: str) -> bool:
-    """Tell whether an IP address is on the public internet; anything else that it might be isn't."""
-    try:
-        ip = ip_address(address)
-    except ValueError:
-        return False
-    if any(ip in network for network in NOT_PUBLIC if network.version == ip.version):
-        return False
-    if isinstance(ip, IPv4Address):
-        return ip.is_global and not (ip.is_multicast or ip.is_reserved)
-    return ip in PUBLIC_IPV6 and ip.scope_id is None
-
-
-async def look_up(host: str, port: int) -> list[str]:
-    """Return the addresses of a name, or the address itself however it is written (127.1, 0x7f.1)."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
-
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """What may be fetched: which addresses and ports, how many bytes, for how many seconds in all."""
 
-    allows: Callable[[str], bool] = is_public
-    look_up: Callable[[str, int], Awaitable[Sequence[str]]] = look_up
+    reach: Reach = PUBLIC
     ports: frozenset[int] = frozenset({80, 443})
     max_bytes: int = 2 * 1024 * 1024
     seconds: float = 15
@@ -86,31 +41,6 @@ class Page:
     content_type: str
     charset: str | None
     body: bytes
-
-
-class Checked(AbstractResolver):
-    """Answers with the addresses that were checked, whatever the name points to by now."""
-
-    def __init__(self, addresses: Sequence[str]) -> None:
-        self._addresses = addresses
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=0,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in self._addresses
-        ]
-
-    async def close(self) -> None:
-        """Nothing to let go of."""
 
 
 async def fetch(url: str, bounds: Bounds = PUBLIC_WEB) -> Page:
@@ -130,28 +60,26 @@ async def fetch(url: str, bounds: Bounds = PUBLIC_WEB) -> Page:
 
 async def follow(url: URL, bounds: Bounds) -> Page:
     for _ in range(MAX_REDIRECTS + 1):
-        addresses = await checked_addresses(url, bounds)
-        step = await one_step(url, addresses, bounds)
+        step = await one_step(checked(url, bounds), bounds)
         if isinstance(step, Page):
             return step
         url = step
     raise ToolError(f"The page redirects more than {MAX_REDIRECTS} times.")
 
 
-async def one_step(url: URL, addresses: Sequence[str], bounds: Bounds) -> Page | URL:
+async def one_step(url: URL, bounds: Bounds) -> Page | URL:
     """Make one request; returns the page, or where it redirects to."""
-    connector = aiohttp.TCPConnector(resolver=Checked(addresses), use_dns_cache=False, force_close=True)
-    async with (
-        aiohttp.ClientSession(
-            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False
-        ) as session,
-        session.get(url, headers=HEADERS, allow_redirects=False) as response,
-    ):
-        if response.status in REDIRECTS and "Location" in response.headers:
-            return parsed(response.headers["Location"], url)
-        if response.status != 200:
-            raise ToolError(f"The page answered {response.status}.")
-        return await received(response, bounds)
+    try:
+        async with requested("GET", url, bounds.reach, headers=HEADERS) as response:
+            if response.status in REDIRECTS and "Location" in response.headers:
+                return parsed(response.headers["Location"], url)
+            if response.status != 200:
+                raise ToolError(f"The page answered {response.status}.")
+            return await received(response, bounds)
+    except NotAllowed:
+        raise refused("Only pages of the public web can be fetched.") from None
+    except NoSuchHost as error:
+        raise ToolError(f"There is no host named {error}.") from error
 
 
 async def received(response: aiohttp.ClientResponse, bounds: Bounds) -> Page:
@@ -177,25 +105,15 @@ def parsed(url: str, base: URL | None = None) -> URL:
         raise refused("This isn't a web address.") from None
 
 
-async def checked_addresses(url: URL, bounds: Bounds) -> Sequence[str]:
-    """Return the addresses to connect to; raises `CallerError` unless all of them may be."""
+def checked(url: URL, bounds: Bounds) -> URL:
+    """Return an address whose form is right; raises `CallerError` for another."""
     if url.scheme not in ("http", "https") or not url.raw_host:
         raise refused("Only http and https addresses can be fetched.")
     if url.user is not None or url.password is not None:
         raise refused("An address with a user or password in it isn't fetched.")
     if url.port not in bounds.ports:
         raise refused("Only the ports 80 and 443 can be fetched from.")
-    addresses = await addresses_of(url.raw_host, url.port, bounds)
-    if not addresses or not all(bounds.allows(address) for address in addresses):
-        raise refused("Only pages of the public web can be fetched.")
-    return addresses
-
-
-async def addresses_of(host: str, port: int, bounds: Bounds) -> Sequence[str]:
-    try:
-        return await bounds.look_up(host, port)
-    except (OSError, UnicodeError) as error:  # UnicodeError: a part of the name is longer than 63 characters
-        raise ToolError(f"There is no host named {host}.") from error
+    return url
 
 
 def refused(sentence: str) -> CallerError:
