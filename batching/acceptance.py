@@ -19,12 +19,13 @@ from django.db.models import F, Sum
 from django.utils import timezone
 
 from batching import intake, queue
+from batching.batches import caller_name
 from batching.calls import restored, stored
 from batching.conf import Settings
 from batching.errors import KeyReused, NothingToRetry, NotRecorded, StillRunning, TooManyQueued
 from batching.intake import Rules
 from batching.items import Item
-from batching.models import KEY_LIFETIME, Batch, BatchItem
+from batching.models import KEY_LIFETIME, Batch, BatchItem, Webhook
 from batching.queue import SLICE
 from batching.recording import ITEM_ASKED, ITEM_ENDED, ITEMS, Record
 
@@ -94,12 +95,14 @@ class Acceptance:
         if theirs.aggregate(left=Sum(left))["left"] > self.max_queued:
             raise TooManyQueued(f"You may have {self.max_queued} items waiting in background batches.")
 
-    def publish(self, request_hash: str) -> None:
+    def publish(self, request_hash: str, webhook: str) -> None:
         """Let the batch be seen and start. Raises `NotRecorded`."""
         with queue.atomic():
             mine = Batch.objects.filter(pk=self.batch.pk, status=Batch.Status.RECEIVING)
             if not mine.update(status=Batch.Status.QUEUED, lease_expires_at=None, request_hash=request_hash):
                 raise NotRecorded
+            if webhook:
+                Webhook.objects.create(batch=self.batch, url=webhook)
             closed = queue.close([self.batch.pk])
         self.batch.refresh_from_db()
         queue.announce([], closed)
@@ -162,15 +165,28 @@ class Retried:
             raise NothingToRetry
 
 
-def accept(batch: Batch, body: Body, *, rules: Rules, settings: Settings) -> None:
+def batch_for(user: Any, settings: Settings, *, expires_after: float | None = None, **fields: Any) -> Batch:
+    """Return a batch of a user's that is to be accepted now; it may take `expires_after` seconds."""
+    now = timezone.now()
+    return Batch(
+        owner=user if user.is_authenticated else None,
+        caller=caller_name(user),
+        created_at=now,
+        expires_at=now + timedelta(seconds=expires_after or settings.BATCH_EXPIRES_AFTER),
+        **fields,
+    )
+
+
+def accept(batch: Batch, body: Body, *, rules: Rules, settings: Settings, webhook: str = "") -> None:
     """Commit a batch: when this returns, it will be carried out whatever becomes of this process.
 
-    Raises `CallerError` and `NotRecorded`, and then nothing is left of it.
+    `webhook` is where its caller wants to be told of its end. Raises `CallerError` and `NotRecorded`, and then nothing
+    is left of it.
     """
     room = settings.BATCH_STORED_BODY_BYTES
     with Acceptance(batch, rules=rules, max_queued=settings.BATCH_MAX_QUEUED, room=room) as coming:
         coming.take(body.items(rules))
-        coming.publish(body.hash)
+        coming.publish(body.hash, webhook)
 
 
 def known(batch: Batch, body: Body, rules: Rules) -> Batch | None:

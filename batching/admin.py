@@ -12,7 +12,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from batching.inspection import Inspection, mark_of_batch
-from batching.models import Batch, BatchItem
+from batching.masking import masked_address
+from batching.models import Batch, BatchItem, Webhook
 from batching.periods import DatedBatches
 from batching.waterfall import spoken
 
@@ -95,7 +96,7 @@ class BatchAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it can't be sub
             "The call",
             {
                 "classes": ("collapse",),
-                "fields": (("request_id", "client_address"), ("idempotency_key", "lease_expires_at")),
+                "fields": (("request_id", "client_address"), ("idempotency_key", "lease_expires_at"), "told"),
             },
         ),
     )
@@ -174,6 +175,14 @@ class BatchAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it can't be sub
     @admin.display(ordering="duration")
     def total_time(self, batch: Batch) -> str:
         return "-" if batch.duration is None else spoken(batch.duration)
+
+    @admin.display(description="webhook")
+    def told(self, batch: Batch) -> str:
+        webhook = Webhook.objects.filter(batch=batch).first()
+        if webhook is None:
+            return "-"
+        tried = f"{webhook.state}, {webhook.attempts} attempts: {masked_address(webhook.url)}"
+        return f"{tried} ({webhook.error})" if webhook.error else tried
 
     @admin.display(description="created at", ordering="created_at")
     def when(self, batch: Batch) -> SafeString:

@@ -2,12 +2,13 @@
 
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
 from wire.conf import Count, Seconds, read
 
 Prefixes = Annotated[tuple[Annotated[str, Field(pattern=r"^/")], ...], Field(strict=False, min_length=1)]
+SIGNING_KEY = r"^(whsec_([A-Za-z0-9+/]{4}){8,21}([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)?$"
 
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(strict=True))
@@ -44,9 +45,20 @@ class Settings:
     """After so long, what hasn't started of a background batch never starts."""
     BATCH_LEASE: Seconds = 30
     """After so long without a sign of life, a process that works on items counts as dead."""
+    BATCH_WEBHOOK_SECRET: Annotated[str, Field(pattern=SIGNING_KEY)] = ""
+    """What signs webhooks: `whsec_` and 24 to 64 bytes in base64 (https://www.standardwebhooks.com)."""
+    BATCH_WEBHOOK_HOSTS: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Hosts that may be told of the end of a background batch, as in ALLOWED_HOSTS; none: nobody is."""
     BATCH_RETENTION_DAYS: Count = 30
     BATCH_STORED_BODY_BYTES: Count = 65_536
     """How much of an item's body, asked or answered, is kept in the database."""
+
+    @field_validator("BATCH_WEBHOOK_HOSTS")
+    @classmethod
+    def signed(cls, hosts: tuple[str, ...], others: ValidationInfo) -> tuple[str, ...]:
+        if hosts and not others.data.get("BATCH_WEBHOOK_SECRET"):
+            raise ValueError("it needs BATCH_WEBHOOK_SECRET as well")
+        return hosts
 
 
 def get_settings() -> Settings:

@@ -25,7 +25,7 @@ from django.db import DatabaseError, DataError, connections
 from django.utils import timezone
 from django.utils.http import parse_http_date_safe
 
-from batching import answers, dispatch, queue
+from batching import answers, dispatch, queue, webhooks
 from batching.calls import prepared, restored
 from batching.conf import Settings, get_settings
 from batching.connections import Kept
@@ -101,16 +101,20 @@ class Engine:
     async def _work(self, is_over: Callable[[], Awaitable[bool]]) -> None:
         await self._tend()
         keeper = self._loop.create_task(self._keep())
+        messenger = webhooks.Messenger(self._in_rows)
+        messages = self._loop.create_task(messenger.work())
         try:
             while not self._stopping:
                 if not await self._turn():
                     if await is_over():
+                        await messenger.deliver()
                         break
                     await self._rest()
             await self._end()
         finally:
             keeper.cancel()
-            await asyncio.gather(keeper, return_exceptions=True)
+            messages.cancel()
+            await asyncio.gather(keeper, messages, return_exceptions=True)
             await self._in_rows(connections.close_all)
             await self._in_rows(partial(self._kept.close, for_good=True))
             self._threads.shutdown(wait=False)

@@ -96,6 +96,13 @@ class NothingToRetry(CallerError):
     message = "Nothing of this batch can be retried: nothing failed, or its requests aren't kept any more."
 
 
+class BadWebhook(CallerError):
+    """A caller can't be told of the end of a batch where he wants to be."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"webhook: {message}", details={"webhook": [message]})
+
+
 class NotFinished(CallerError):
     status = 409
     message = "The batch hasn't ended yet."

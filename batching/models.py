@@ -240,3 +240,57 @@ class BatchItem(models.Model):
 
     def __str__(self) -> str:
         return self.item_id or f"#{self.position}"
+
+
+class WebhookQuerySet(models.QuerySet["Webhook"]):
+    def due(self) -> Self:
+        """Return what is to be told now, the longest overdue first."""
+        waiting = self.filter(state=Webhook.State.WAITING, not_before__lte=timezone.now())
+        return waiting.filter(batch__finished_at__isnull=False).order_by("not_before")
+
+
+class Webhook(models.Model):
+    """Where the caller of a background batch wants to be told that it has ended, and whether that was done."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting", "waiting: for the end of its batch, or to be tried (again)"
+        DELIVERED = "delivered"
+        FAILED = "failed", "failed: given up"
+
+    batch = models.OneToOneField(Batch, on_delete=models.CASCADE, primary_key=True, related_name="webhook")
+    url = models.CharField(max_length=2_000)
+    state = models.CharField(max_length=12, choices=State, default=State.WAITING)
+    attempts = models.PositiveSmallIntegerField(default=0, help_text="How often it was tried.")
+    not_before = models.DateTimeField(default=timezone.now, help_text="When it may be tried.")
+    error = models.CharField(max_length=100, blank=True, help_text="Why the last attempt failed.")
+
+    objects: ClassVar[models.Manager["Webhook"]] = WebhookQuerySet.as_manager()
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["not_before"], condition=Q(state="waiting"), name="batching_webhooks_waiting"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.batch_id}: {self.state}"
+
+    def claim(self, until: datetime) -> bool:
+        """Begin an attempt, unless somebody else has: who doesn't say by then how it went counts as dead."""
+        return self._change(attempts=self.attempts + 1, not_before=until)
+
+    def deliver(self) -> bool:
+        return self._change(state=self.State.DELIVERED, error="")
+
+    def put_off(self, error: str, until: datetime) -> bool:
+        return self._change(error=error, not_before=until)
+
+    def give_up(self, error: str) -> bool:
+        return self._change(state=self.State.FAILED, error=error)
+
+    def _change(self, **values: Any) -> bool:
+        """Write values, unless another attempt has begun meanwhile."""
+        held = Webhook.objects.filter(pk=self.pk, state=self.State.WAITING, attempts=self.attempts)
+        changed = held.update(**values) == 1
+        for name, value in values.items():
+            setattr(self, name, value)
+        return changed

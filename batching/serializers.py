@@ -6,7 +6,7 @@ from typing import Any
 from rest_framework import serializers
 
 from batching.batches import stored
-from batching.models import Batch, BatchItem
+from batching.models import Batch, BatchItem, Webhook
 
 
 class ItemRequestSerializer(serializers.Serializer[Any]):
@@ -107,6 +107,14 @@ class BatchDetailSerializer(BatchSerializer):
         fields = [*BatchSerializer.Meta.fields, "items"]
 
 
+class WebhookSerializer(serializers.ModelSerializer[Webhook]):
+    """Where the caller wants to be told that the batch has ended, and whether that was done."""
+
+    class Meta:
+        model = Webhook
+        fields = ["url", "state", "attempts", "error"]
+
+
 class BackgroundBatchSerializer(BatchSerializer):
     """A batch without its items, which are under `results`."""
 
@@ -115,9 +123,10 @@ class BackgroundBatchSerializer(BatchSerializer):
     parent = serializers.CharField(  # type: ignore[assignment]  # DRF makes no attribute of it
         source="parent_id", allow_null=True, help_text="The batch that it retries."
     )
+    webhook = WebhookSerializer(allow_null=True)
 
     class Meta(BatchSerializer.Meta):
-        fields = [*BatchSerializer.Meta.fields, "priority", "expires_at", "parent"]
+        fields = [*BatchSerializer.Meta.fields, "priority", "expires_at", "parent", "webhook"]
 
 
 class AcceptedSerializer(serializers.Serializer[Any]):

@@ -3,14 +3,12 @@
 import json
 import time
 from collections.abc import Iterable
-from datetime import timedelta
 from functools import partial
 from typing import Any
 
 from django.db import close_old_connections, transaction
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
-from django.utils import timezone
 from django.utils.decorators import method_decorator
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
@@ -20,7 +18,20 @@ from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from batching import acceptance, batches, dispatch, engine, fleet, identity, intake, origin, progress, queue, streams
+from batching import (
+    acceptance,
+    batches,
+    dispatch,
+    engine,
+    fleet,
+    identity,
+    intake,
+    origin,
+    progress,
+    queue,
+    streams,
+    webhooks,
+)
 from batching.acceptance import Retried, Whole
 from batching.batches import Ask
 from batching.conf import Settings, get_settings
@@ -55,6 +66,12 @@ from wire.rest import Pages, StrictJSONParser
 from wire.views import JSONView
 
 PRIORITIES = {str(one.label): one for one in Batch.Priority}
+PRIORITY = OpenApiParameter("priority", str, enum=list(PRIORITIES), description="Of a batch in the background.")
+EXPIRES_AFTER = OpenApiParameter(
+    "expires_after", int, description="Seconds after which what hasn't started of it never starts."
+)
+WEBHOOK = OpenApiParameter("webhook", str, description="The https address that is told once it has ended.")
+IN_BACKGROUND = [PRIORITY, EXPIRES_AFTER, WEBHOOK]
 EVENT_STREAM = event_stream("`start`, `response` and `item` events, then `end` or `error`.")
 ASKED = OpenApiExample(
     "A batch whose second item builds on the first",
@@ -149,7 +166,7 @@ class BatchesView(BatchingView, ListAPIView[Batch]):
                 OpenApiParameter.HEADER,
                 description="`respond-async`: accept now, run in the background.",
             ),
-            OpenApiParameter("priority", str, enum=list(PRIORITIES), description="Of a batch in the background."),
+            *IN_BACKGROUND,
             OpenApiParameter("stream", bool, description="Answer as server-sent events, each item as soon as it is."),
             OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER, description="Same key, same answer."),
         ],
@@ -172,6 +189,7 @@ class BatchesView(BatchingView, ListAPIView[Batch]):
             return accept(request, settings)
         if is_lines(request):
             raise NotNDJSON
+        refuse_terms(request)
         media_type = wanted(request)
         if media_type:
             draining.refuse()
@@ -248,7 +266,10 @@ class BatchCancelView(BatchingView):
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
 class BatchRetryView(BatchingView):
     @extend_schema(
-        operation_id="batch_retry", request=None, responses={202: ACCEPTED, **fails(401, 403, 404, 409, 429)}
+        operation_id="batch_retry",
+        request=None,
+        parameters=[EXPIRES_AFTER, WEBHOOK],
+        responses={202: ACCEPTED, **fails(400, 401, 403, 404, 409, 429)},
     )
     def post(self, request: Request, batch_id: str) -> Response:
         """Run the items that failed or expired again, as a new batch."""
@@ -263,7 +284,8 @@ class BatchRetryView(BatchingView):
         batch = background_batch(request, settings)
         batch.parent, batch.priority = parent, parent.priority
         rules = rules_of(settings, origin_of(request._request), parent.total)
-        acceptance.accept(batch, Retried(parent), rules=rules, settings=settings)
+        webhook = webhook_of(request, settings)
+        acceptance.accept(batch, Retried(parent), rules=rules, settings=settings, webhook=webhook)
         return as_accepted(batch, request.path.removesuffix(f"/{parent.pk}/retry"))
 
 
@@ -285,10 +307,11 @@ def accept(request: Request, settings: Settings) -> Response:
     batch = background_batch(request, settings)
     batch.idempotency_key = idempotency_key(request)
     batch.priority = PRIORITIES[choice(request, "priority", PRIORITIES) or "normal"]
+    webhook = webhook_of(request, settings)
     body: Upload | Whole = upload(request, settings) if is_lines(request) else Whole(request.data)
     known = acceptance.known(batch, body, rules)
     if known is None:
-        acceptance.accept(batch, body, rules=rules, settings=settings)
+        acceptance.accept(batch, body, rules=rules, settings=settings, webhook=webhook)
     response = as_accepted(known or batch, request.path)
     if known:
         response.headers["Idempotency-Replayed"] = "true"
@@ -296,14 +319,13 @@ def accept(request: Request, settings: Settings) -> Response:
 
 
 def background_batch(request: Request, settings: Settings) -> Batch:
-    current, now = request_id.get(), timezone.now()
-    return Batch(
-        owner=request.user if request.user.is_authenticated else None,
-        caller=batches.caller_name(request.user),
+    current = request_id.get()
+    return acceptance.batch_for(
+        request.user,
+        settings,
+        expires_after=expires_after(request, settings),
         request_id="" if current == "-" else current,
         client_address=request.META.get("REMOTE_ADDR") or "",
-        created_at=now,
-        expires_at=now + timedelta(seconds=settings.BATCH_EXPIRES_AFTER),
         origin=origin.kept(request._request),
         identity=identity.kept(request),
     )
@@ -375,12 +397,43 @@ def choice(request: Request, name: str, choices: Iterable[str]) -> str | None:
 
 def position(request: Request) -> int:
     """Return the position after which results are wanted. Raises `ValidationError`."""
-    said = request.query_params.get("after")
+    said = number(request, "after")
+    return -1 if said is None else said
+
+
+def expires_after(request: Request, settings: Settings) -> int | None:
+    """Return the seconds that a background batch may wait and run. Raises `ValidationError`."""
+    said = number(request, "expires_after")
+    if said is not None and not 0 < said <= settings.BATCH_EXPIRES_AFTER:
+        raise ValidationError(
+            {"expires_after": [f"This has to be from 1 to {settings.BATCH_EXPIRES_AFTER:g} seconds."]}
+        )
+    return said
+
+
+def number(request: Request, name: str) -> int | None:
+    """Return a whole number of the query, None where it says nothing. Raises `ValidationError`."""
+    said = request.query_params.get(name)
     if said is None:
-        return -1
+        return None
     if not (said.isascii() and said.isdigit() and len(said) < 10):
-        raise ValidationError({"after": ["This has to be a position."]})
+        raise ValidationError({name: ["This has to be a whole number."]})
     return int(said)
+
+
+def webhook_of(request: Request, settings: Settings) -> str:
+    """Return where the caller wants to be told of the end of a background batch. Raises `BadWebhook`."""
+    address: str = request.query_params.get("webhook", "")
+    if address:
+        webhooks.allowed(address, settings)
+    return address
+
+
+def refuse_terms(request: Request) -> None:
+    """Refuse what only a background batch heeds, where one is not asked for. Raises `ValidationError`."""
+    if said := {one.name for one in IN_BACKGROUND} & request.query_params.keys():
+        sentence = "This is for batches in the background (Prefer: respond-async)."
+        raise ValidationError({name: [sentence] for name in said})
 
 
 def asked(request: Request, terms: Terms) -> Ask:

@@ -6,9 +6,13 @@ from typing import Annotated, Any
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Seconds = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
+
+# Settings whose values are shown to nobody have names that end so.
+SECRETS = ("_KEY", "_SECRET", "_TOKEN")
 
 
 def read[S](kind: type[S]) -> S:
@@ -23,5 +27,10 @@ def read[S](kind: type[S]) -> S:
     except ValidationError as error:
         first = error.errors()[0]
         raise ImproperlyConfigured(
-            f"{first['loc'][0]} can't be {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}."
+            f"{first['loc'][0]} can't be {shown(first)}: {first['msg'][0].lower()}{first['msg'][1:]}."
         ) from None
+
+
+def shown(error: ErrorDetails) -> str:
+    """Return the value that can't be used, unless it is a secret."""
+    return "what it is" if str(error["loc"][0]).endswith(SECRETS) else repr(error["input"])

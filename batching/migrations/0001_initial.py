@@ -103,4 +103,18 @@ class Migration(migrations.Migration):
             model_name='batchitem',
             constraint=models.CheckConstraint(condition=models.Q(models.Q(('finished_at', None), ('state__in', ['queued', 'running'])), models.Q(('finished_at__isnull', False), ('state__in', ['succeeded', 'failed', 'cancelled', 'interrupted'])), _connector='OR'), name='an_item_is_open_or_finished'),
         ),
+        migrations.CreateModel(
+            name='Webhook',
+            fields=[
+                ('batch', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='webhook', serialize=False, to='batching.batch')),
+                ('url', models.CharField(max_length=2000)),
+                ('state', models.CharField(choices=[('waiting', 'waiting: for the end of its batch, or to be tried (again)'), ('delivered', 'Delivered'), ('failed', 'failed: given up')], default='waiting', max_length=12)),
+                ('attempts', models.PositiveSmallIntegerField(default=0, help_text='How often it was tried.')),
+                ('not_before', models.DateTimeField(default=django.utils.timezone.now, help_text='When it may be tried.')),
+                ('error', models.CharField(blank=True, help_text='Why the last attempt failed.', max_length=100)),
+            ],
+            options={
+                'indexes': [models.Index(condition=models.Q(('state', 'waiting')), fields=['not_before'], name='batching_webhooks_waiting')],
+            },
+        ),
     ]

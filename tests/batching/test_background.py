@@ -4,6 +4,7 @@ import json
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from django.contrib.auth.models import Group, User
@@ -17,7 +18,18 @@ from batching.acceptance import Acceptance
 from batching.errors import NotRecorded
 from batching.intake import Rules
 from batching.models import Batch, BatchItem
-from tests.batching.background import ASYNC, LINES, accept, accept_lines, accepted, content, drain, results, states
+from tests.batching.background import (
+    ASYNC,
+    LINES,
+    accept,
+    accept_lines,
+    accepted,
+    content,
+    drain,
+    lines,
+    results,
+    states,
+)
 from tests.batching.conftest import Send, item
 
 NONE = {"total": 0, "queued": 0, "running": 0, "succeeded": 0, "failed": 0, "cancelled": 0, "expired": 0}
@@ -276,6 +288,28 @@ def test_what_has_not_started_when_time_is_over_never_starts(send: Send, setting
     again = accepted(send("POST", f"/api/batch/{batch.pk}/retry"))
     drain()
     assert states(again) == ["succeeded"]
+
+
+def test_a_caller_may_give_a_batch_less_time(send: Send) -> None:
+    body, hour = lines([item("/api/failing/500", id="a")]), timedelta(hours=1)
+    batch = accepted(send("POST", "/api/batch?expires_after=3600", body, content_type=LINES, headers=ASYNC))
+    assert batch.expires_at == batch.created_at + hour
+    drain()
+    again = accepted(send("POST", f"/api/batch/{batch.pk}/retry?expires_after=3600"))
+    assert again.expires_at == again.created_at + hour
+
+
+@pytest.mark.parametrize("said", ["0", "-1", "1.5", "x", "86401", "9" * 400, "\u0663"])
+def test_a_time_that_a_batch_cannot_have_is_refused(send: Send, said: str) -> None:
+    path = f"/api/batch?expires_after={quote(said)}"
+    response = send("POST", path, lines([item("/api/echo")]), content_type=LINES, headers=ASYNC)
+    assert (response.status_code, list(response.json()["details"])) == (400, ["expires_after"])
+
+
+@pytest.mark.parametrize("said", ["priority=low", "expires_after=5"])
+def test_what_only_the_background_heeds_is_refused_elsewhere(send: Send, said: str) -> None:
+    response = send("POST", f"/api/batch?{said}", {"requests": [item("/api/echo")]})
+    assert (response.status_code, list(response.json()["details"])) == (400, [said.partition("=")[0]])
 
 
 def test_a_batch_cannot_be_an_item_of_a_batch(send: Send) -> None:

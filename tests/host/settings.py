@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import dj_database_url
 
-DEBUG = False
+DEBUG = os.environ.get("HOST_DEBUG") == "true"
 SECRET_KEY = "host"
 ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
 if "DATABASE_URL" not in os.environ:
@@ -71,6 +71,8 @@ BATCH_CELERY_APP = os.environ.get("BATCH_CELERY_APP", "")
 BATCH_SLICE = float(os.environ.get("BATCH_SLICE", 10))
 CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL", "")
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+BATCH_WEBHOOK_SECRET = os.environ.get("BATCH_WEBHOOK_SECRET", "")
+BATCH_WEBHOOK_HOSTS = os.environ.get("BATCH_WEBHOOK_HOSTS", "").split()
 APPEND_SLASH = False
 
 

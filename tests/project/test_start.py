@@ -32,6 +32,7 @@ def test_without_an_environment_nothing_starts(command: str) -> None:
     [
         ("ASSISTANT_DATA_DIR", "/dev/null/data"),
         ("ASSISTANT_MODEL", "nonsense"),
+        ("BATCH_WEBHOOK_HOSTS", "hooks.example"),
         ("DATABASE_URL", "nonsense"),
         ("DEBUG", "perhaps"),
         ("HOST", "0.0.0.0"),  # noqa: S104  # what is refused
@@ -51,6 +52,13 @@ def test_a_value_that_cannot_be_used_is_named(name: str, value: str, data: dict[
     assert result.returncode == 1
     assert name in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_secret_that_cannot_be_used_is_named_but_not_shown(data: dict[str, str]) -> None:
+    result = manage("check", **{**DEVELOPMENT, **data, "BATCH_WEBHOOK_SECRET": "whsec_t0psecret"})
+    assert result.returncode == 1
+    assert "BATCH_WEBHOOK_SECRET" in result.stderr
+    assert "t0psecret" not in result.stdout + result.stderr
 
 
 def test_an_empty_value_counts_as_none(data: dict[str, str]) -> None:
