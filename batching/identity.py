@@ -60,6 +60,11 @@ def kept(request: Request) -> dict[str, Any]:
     )
 
 
+def in_session() -> dict[str, Any]:
+    """Return the same of a user for whom somebody at the command line speaks: as if a session had known him."""
+    return asdict(Identity(name_of(SessionAuthentication), in_session=True, passed_csrf=True, key=None))
+
+
 def passed_csrf(request: HttpRequest) -> bool:
     """Ask what DRF asks of a session's callers."""
     check: Any = CSRFCheck(lambda _: None)  # type: ignore[arg-type]  # as DRF makes it

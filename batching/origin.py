@@ -7,6 +7,7 @@ from io import BytesIO
 from typing import Any, cast
 from urllib.parse import quote
 
+from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest
@@ -92,6 +93,19 @@ def kept(request: HttpRequest) -> dict[str, Any]:
         "client": [meta.get("REMOTE_ADDR") or "", int(meta.get("REMOTE_PORT") or 0)],
         "root_path": meta["SCRIPT_NAME"],
         "headers": {name: value for name, value in request.headers.items() if name.lower() in KEPT_HEADERS},
+    }
+
+
+def own() -> dict[str, Any]:
+    """Return the same for a batch that came with no request: its items find themselves at the project's first host."""
+    host = next((name.lstrip(".") for name in settings.ALLOWED_HOSTS if name != "*"), "localhost")
+    secure = settings.SECURE_SSL_REDIRECT
+    return {
+        "scheme": "https" if secure else "http",
+        "server": [host, 443 if secure else 80],
+        "client": ["127.0.0.1", 0],
+        "root_path": settings.FORCE_SCRIPT_NAME or "",
+        "headers": {"Host": host},
     }
 
 

@@ -1,0 +1,118 @@
+"""`manage.py submit_batch FILE.jsonl --as USER`: a background batch from a file, as if the user had sent it."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from django.contrib.auth import get_user_model
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from batching import acceptance, fleet, identity, origin, summary
+from batching.conf import Settings, get_settings
+from batching.errors import SwitchedOff
+from batching.intake import Rules
+from batching.models import Batch
+from batching.uploads import Source, Upload
+from wire.errors import WireError
+
+# Seconds between two looks at a batch that is followed.
+PACE = 0.5
+
+SOME_FAILED, REFUSED, INTERRUPTED = 1, 2, 130
+
+
+class Command(BaseCommand):
+    help = (
+        "Accept a background batch from a file, an item a line, and print its id. The server or its workers carry it "
+        "out as the user. Exit status: 0; with --follow 1 if not all items succeeded; 2 if it was refused."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("file", metavar="FILE", help="as the body of POST /api/batch; - is the standard input")
+        parser.add_argument("--as", dest="username", metavar="USER", required=True, help="whose batch it is")
+        parser.add_argument("--priority", choices=Batch.Priority.labels, default=Batch.Priority.NORMAL.label)
+        parser.add_argument("--follow", action="store_true", help="show how far it is until it has ended")
+
+    def handle(self, *args: Any, file: str, username: str, priority: str, follow: bool, **options: Any) -> None:
+        try:
+            with opened(file) as source:
+                batch = accepted(source, user_named(username), priority, get_settings())
+        except WireError as error:
+            raise CommandError(error.message, returncode=REFUSED) from None
+        except KeyboardInterrupt:
+            self.leave("Nothing was accepted.")
+        self.stdout.write(batch.pk)
+        if follow:
+            self.follow(batch)
+
+    def follow(self, batch: Batch) -> None:
+        progress = summary.Progress(self.stdout)
+        try:
+            while not batch.finished_at:
+                progress.show(batch)
+                time.sleep(PACE)
+                batch.refresh_from_db()
+            progress.show(batch)
+        except Batch.DoesNotExist:
+            raise CommandError(f"{batch.pk} was deleted.", returncode=SOME_FAILED) from None
+        except KeyboardInterrupt:
+            progress.close()
+            self.leave(f"{batch.pk} goes on. To look at it: manage.py batch_status {batch.pk}")
+        progress.close()
+        for line in summary.failures(batch):
+            self.stdout.write(line)
+        if batch.succeeded < batch.total:
+            sys.exit(SOME_FAILED)
+
+    def leave(self, said: str) -> NoReturn:
+        self.stderr.write(said)
+        sys.exit(INTERRUPTED)
+
+
+@contextmanager
+def opened(file: str) -> Iterator[Source]:
+    if file == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        source = open(file, "rb")  # noqa: SIM115  # closed below
+    except OSError as error:
+        raise CommandError(f"{file} can't be read: {error.strerror}.", returncode=REFUSED) from None
+    with source:
+        yield source
+
+
+def user_named(username: str) -> Any:
+    users = get_user_model()
+    try:
+        user = users._default_manager.get_by_natural_key(username)
+    except users.DoesNotExist:
+        raise CommandError(f"There is no user named {username!r}.", returncode=REFUSED) from None
+    if not user.is_active:
+        raise CommandError(f"{username!r} is deactivated.", returncode=REFUSED)
+    return user
+
+
+def accepted(source: Source, user: Any, priority: str, settings: Settings) -> Batch:
+    """Commit a batch of a user's. Raises `WireError`."""
+    if not settings.BATCH_ENABLED:
+        raise SwitchedOff
+    came_from = origin.own()
+    batch = acceptance.batch_for(
+        user,
+        settings,
+        priority=Batch.Priority[priority.upper()],
+        origin=came_from,
+        identity=identity.in_session(),
+    )
+    body = Upload(source, max_bytes=settings.BATCH_ASYNC_MAX_BYTES, max_line=settings.BATCH_MAX_BYTES, expected=None)
+    rules = Rules(
+        max_size=settings.BATCH_ASYNC_MAX_SIZE,
+        allowed=settings.BATCH_ALLOWED_PATHS,
+        script_name=came_from["root_path"],
+    )
+    acceptance.accept(batch, body, rules=rules, settings=settings)
+    fleet.call_for(batch)
+    return batch
