@@ -1,1 +1,0 @@
-"""Benchmarks: `make bench`. Each prints its numbers as ratios against peers measured in the same run."""

@@ -1,4 +1,4 @@
-"""What a batch of ten costs, recorded, against ten requests sent one after the other and ten sent at once."""
+"""What a batch of ten costs, recorded, against ten requests one after the other and ten at once; then large ones."""
 
 import asyncio
 import sys
@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 
+from bench import background
 from bench.processes import Process, started
 from bench.relays import authorization, serve, serve_with_uvicorn
 
@@ -37,6 +38,7 @@ async def main() -> None:
             with start(model.url, DJANGO_SETTINGS_MODULE="bench.settings") as served:
                 for view, request in REQUESTS.items():
                     await side_by_side(served, server, view, request)
+    await background.main()
 
 
 async def side_by_side(served: Process, server: str, view: str, request: dict[str, Any]) -> None:

@@ -33,6 +33,14 @@ class Process:
     def resident_bytes(self) -> int:
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
+    def peak_bytes(self) -> int:
+        """Return the most that was resident since `forget_peak`."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return 1_024 * int(status.partition("VmHWM:")[2].split()[0])
+
+    def forget_peak(self) -> None:
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
     def threads(self) -> int:
         return len(list(Path(f"/proc/{self.pid}/task").iterdir()))
 

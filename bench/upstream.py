@@ -1,8 +1,8 @@
 """A model server that costs little: fixed bytes, written by bare asyncio. `python -m bench.upstream PORT`.
 
-The prompt says what it answers. `say 8000`: as many deltas, 20 a packet, as fast as they are read. `say paced`: a first
-delta, then one each 50 ms while the stream is among those that `GET /pace/COUNT` has set going (the oldest first); its
-text is the moment of CLOCK_MONOTONIC, in microseconds, at which it left.
+The prompt says what it answers. `say 8000`: as many deltas, 20 a packet, as fast as they are read; `say 20 slowly`: one
+each 50 ms. `say paced`: a first delta, then one each 50 ms while the stream is among those that `GET /pace/COUNT` has
+set going (the oldest first); its text is the moment of CLOCK_MONOTONIC, in microseconds, at which it left.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ PACE_SECONDS = 0.05
 SLOTS = 50
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-SAY = re.compile(rb"say (\d+|paced)")
+SAY = re.compile(rb"say (\d+|paced)( slowly)?")
 LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 CLOSE = b"Connection: close"
 PACE = re.compile(rb"GET /pace/(\d+) ")
@@ -116,7 +116,7 @@ class Answering(asyncio.Protocol):
             pacer.streams.append(self.transport)
         else:
             self.left = int(said[1])
-            self.say()
+            self.say_slowly() if said[2] else self.say()
 
     def pause_writing(self) -> None:
         self.may_write = False
@@ -133,6 +133,12 @@ class Answering(asyncio.Protocol):
             self.transport.write(PACKET if count == len(DELTAS) else b"".join(DELTAS[:count]))
             if not self.left:
                 self.end()
+
+    def say_slowly(self) -> None:
+        self.transport.write(DELTAS[0])
+        self.left -= 1
+        loop = asyncio.get_running_loop()
+        loop.call_later(PACE_SECONDS, self.say_slowly if self.left else self.end)
 
     def end(self) -> None:
         self.transport.write(END)
