@@ -2,12 +2,17 @@
 
 import asyncio
 import signal
+import sys
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
 from batching.conf import get_settings
 from batching.engine import Engine
+
+# Each call of the database lets go of the interpreter, and gets it back from a thread that computes only after so long.
+# With Python's 5 ms the rows of items that do little took twice as long as with this.
+SWITCH_SECONDS = 0.0005
 
 
 class Command(BaseCommand):
@@ -17,7 +22,12 @@ class Command(BaseCommand):
         parser.add_argument("--drain", action="store_true", help="end when no background batch is left")
 
     def handle(self, *args: Any, drain: bool, **options: Any) -> None:
-        asyncio.run(work(drain))
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_SECONDS)
+        try:
+            asyncio.run(work(drain))
+        finally:
+            sys.setswitchinterval(before)
 
 
 async def work(drain: bool) -> None:
