@@ -2,15 +2,15 @@
 
 from django.urls import path
 
-from batching import views
+from batching import background, views
 
 app_name = "batching"
 
 urlpatterns = [
     path("batch", views.BatchesView.as_view(), name="batches"),
     path("batch/<str:batch_id>", views.BatchView.as_view(), name="batch"),
-    path("batch/<str:batch_id>/results", views.BatchResultsView.as_view(), name="batch-results"),
-    path("batch/<str:batch_id>/events", views.BatchEventsView.as_view(), name="batch-events"),
-    path("batch/<str:batch_id>/cancel", views.BatchCancelView.as_view(), name="batch-cancel"),
-    path("batch/<str:batch_id>/retry", views.BatchRetryView.as_view(), name="batch-retry"),
+    path("batch/<str:batch_id>/results", background.BatchResultsView.as_view(), name="batch-results"),
+    path("batch/<str:batch_id>/events", background.BatchEventsView.as_view(), name="batch-events"),
+    path("batch/<str:batch_id>/cancel", background.BatchCancelView.as_view(), name="batch-cancel"),
+    path("batch/<str:batch_id>/retry", background.BatchRetryView.as_view(), name="batch-retry"),
 ]
