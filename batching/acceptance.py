@@ -22,7 +22,15 @@ from batching import intake, queue
 from batching.batches import caller_name
 from batching.calls import restored, stored
 from batching.conf import Settings
-from batching.errors import KeyReused, NothingToRetry, NotRecorded, StillRunning, TooManyQueued
+from batching.errors import (
+    KeyReused,
+    NotFinished,
+    NothingToRetry,
+    NotRecorded,
+    StillRunning,
+    SwitchedOff,
+    TooManyQueued,
+)
 from batching.intake import Rules
 from batching.items import Item
 from batching.models import KEY_LIFETIME, Batch, BatchItem, Webhook
@@ -187,6 +195,42 @@ def accept(batch: Batch, body: Body, *, rules: Rules, settings: Settings, webhoo
     with Acceptance(batch, rules=rules, max_queued=settings.BATCH_MAX_QUEUED, room=room) as coming:
         coming.take(body.items(rules))
         coming.publish(body.hash, webhook)
+
+
+def retry(parent: Batch, batch: Batch, *, script_name: str, settings: Settings, webhook: str = "") -> None:
+    """Commit the items of `parent` that failed or expired as `batch`.
+
+    Raises as `accept` does, and `SwitchedOff`, `NotFinished` and `NothingToRetry`.
+    """
+    if not settings.BATCH_ENABLED:
+        raise SwitchedOff
+    if not parent.finished_at:
+        raise NotFinished
+    if not parent.retry_before:
+        raise NothingToRetry
+    batch.parent, batch.priority = parent, parent.priority
+    rules = Rules(max_size=parent.total, allowed=settings.BATCH_ALLOWED_PATHS, script_name=script_name)
+    accept(batch, Retried(parent), rules=rules, settings=settings, webhook=webhook)
+
+
+def again(parent: Batch, *, request_id: str, settings: Settings) -> Batch:
+    """Commit what failed or expired of a batch as a new one of its own caller, whoever asks for it; return that.
+
+    Raises as `retry` does.
+    """
+    now = timezone.now()
+    batch = Batch(
+        owner_id=parent.owner_id,
+        caller=parent.caller,
+        request_id=request_id,
+        client_address=parent.client_address,
+        created_at=now,
+        expires_at=now + timedelta(seconds=settings.BATCH_EXPIRES_AFTER),
+        origin=parent.origin,
+        identity=parent.identity,
+    )
+    retry(parent, batch, script_name=(parent.origin or {}).get("root_path", ""), settings=settings)
+    return batch
 
 
 def known(batch: Batch, body: Body, rules: Rules) -> Batch | None:

@@ -13,10 +13,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from batching import acceptance, engine, fleet, identity, origin, progress, queue, streams, webhooks
-from batching.acceptance import Retried, Whole
+from batching.acceptance import Whole
 from batching.conf import Settings, get_settings
 from batching.doors import BatchingView, choice, found, number, rules_of
-from batching.errors import NotFinished, NothingToRetry, NotInBackground, SwitchedOff
+from batching.errors import NotInBackground
 from batching.models import Batch
 from batching.origin import origin_of
 from batching.serializers import AcceptedSerializer, BackgroundBatchSerializer
@@ -101,18 +101,10 @@ class BatchRetryView(BatchingView):
     def post(self, request: Request, batch_id: str) -> Response:
         """Run the items that failed or expired again, as a new batch."""
         settings = get_settings()
-        if not settings.BATCH_ENABLED:
-            raise SwitchedOff
         parent = found(request, batch_id)
-        if not parent.finished_at:
-            raise NotFinished
-        if not parent.retry_before:
-            raise NothingToRetry
-        batch = background_batch(request, settings)
-        batch.parent, batch.priority = parent, parent.priority
-        rules = rules_of(settings, origin_of(request._request), parent.total)
-        webhook = webhook_of(request, settings)
-        acceptance.accept(batch, Retried(parent), rules=rules, settings=settings, webhook=webhook)
+        batch, webhook = background_batch(request, settings), webhook_of(request, settings)
+        script_name = origin_of(request._request).script_name
+        acceptance.retry(parent, batch, script_name=script_name, settings=settings, webhook=webhook)
         return as_accepted(batch, request.path.removesuffix(f"/{parent.pk}/retry"))
 
 
