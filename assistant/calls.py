@@ -15,7 +15,6 @@ from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest, get_script_prefix
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.middleware.csrf import CsrfViewMiddleware
 from django.urls import NoReverseMatch, reverse, set_script_prefix
 
 from assistant.errors import NotFound
@@ -23,6 +22,7 @@ from assistant.views import AnswerStream
 from wire import draining
 from wire.errors import json_error
 from wire.handler import handler
+from wire.origins import may_connect
 
 # What belongs to the handshake or to one call, and not to the caller. Everything else (credentials, cookies, proxies'
 # headers) goes along.
@@ -61,14 +61,6 @@ class Call:
             raise NotFound("There is no such message.") from None
 
 
-class OriginCheck(CsrfViewMiddleware):
-    """Django's rule for where a form may come from."""
-
-    def accepts(self, request: HttpRequest) -> bool:
-        """Tell whether it is a program that connects, or a page from here or from CSRF_TRUSTED_ORIGINS."""
-        return "Origin" not in request.headers or bool(self._origin_verified(request))  # type: ignore[attr-defined]
-
-
 def handshake(caller: Caller) -> HttpResponseBase:
     """Return how HTTP answers whoever connects: a status below 300 lets them in.
 
@@ -77,7 +69,7 @@ def handshake(caller: Caller) -> HttpResponseBase:
     if draining.begun.has_come:
         return json_error(503, draining.Stopping.message)
     request = built(Call("GET", "agents"), caller)
-    if not OriginCheck(lambda _: json_error(403)).accepts(request):
+    if not may_connect(request):
         return json_error(403, "A page of this origin may not connect here.")
     return responded(request)
 
