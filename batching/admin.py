@@ -1,24 +1,47 @@
-"""The admin: batches to inspect, and what became of each of their items."""
+"""The admin: batches to watch, to inspect and to operate, and what became of each of their items."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.contrib.admin.utils import quote
 from django.contrib.auth import get_user_model
+from django.core.exceptions import PermissionDenied
+from django.db import close_old_connections, transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, URLResolver, get_script_prefix, path, reverse
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.decorators import method_decorator
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.views.decorators.http import require_POST
 
-from batching.inspection import Inspection, mark_of_batch
+from batching import acceptance, curl, engine, exports, fleet, progress, queue
+from batching.conf import get_settings
+from batching.errors import BatchError
+from batching.inspection import PAGE_ROOM, Choice, Inspection, choice_of, mark_of_batch
+from batching.live import SOCKET, live
 from batching.masking import masked_address
 from batching.models import Batch, BatchItem, Webhook
+from batching.origin import origin_of
+from batching.overview import Overview
 from batching.periods import DatedBatches
 from batching.waterfall import spoken
+from wire.middleware import request_id
+
+# What may be done beside viewing: cancelling and retrying; reading what was asked and answered.
+OPERATE, READ = "batching.operate_batch", "batching.view_batchitem"
 
 # Finding a path may read every item; it stops at so many batches.
 MOST_FOUND = 1_000
+MOST_RETRIES = 10
+
+PAGE = "admin:batching_batch_change"
 
 
 class OutcomeFilter(admin.SimpleListFilter):
@@ -68,6 +91,19 @@ class CallerFilter(admin.SimpleListFilter):
         return batches
 
 
+CALL = (
+    "The call",
+    {
+        "classes": ("collapse",),
+        "fields": (("request_id", "client_address"), ("idempotency_key", "lease_expires_at")),
+    },
+)
+TIMES = ("total_time", "slowest_item", "when", "ended")
+IN_A_REQUEST = ((None, {"fields": (("state", "caller_name"), ("item_count", "successes", "failures"), TIMES)}), CALL)
+# Its state and counts are shown as they change.
+IN_THE_BACKGROUND = ((None, {"fields": (("caller_name", "priority", "retried", "retries"), TIMES, "told")}), CALL)
+
+
 @admin.register(Batch)
 class BatchAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it can't be subscripted at run time
     list_display = ("when", "state", "caller_name", "item_count", "failures", "slowest_item", "total_time", "id")
@@ -81,25 +117,6 @@ class BatchAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it can't be sub
         f"Finds the newest {MOST_FOUND:,}."
     )
     show_full_result_count = False
-    fieldsets = (
-        (
-            None,
-            {
-                "fields": (
-                    ("state", "caller_name"),
-                    ("item_count", "successes", "failures"),
-                    ("total_time", "slowest_item", "when", "ended"),
-                )
-            },
-        ),
-        (
-            "The call",
-            {
-                "classes": ("collapse",),
-                "fields": (("request_id", "client_address"), ("idempotency_key", "lease_expires_at"), "told"),
-            },
-        ),
-    )
 
     class Media:
         css = {"all": ("batching/admin.css",)}
@@ -139,13 +156,108 @@ class BatchAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it can't be sub
         found = newest(batches.filter(named)) or newest(batches.filter(Exists(paths)))
         return batches.filter(pk__in=found), False
 
+    def get_fieldsets(self, request: HttpRequest, obj: Batch | None = None) -> Any:
+        return IN_THE_BACKGROUND if obj and obj.is_background else IN_A_REQUEST
+
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        first = request.GET.get("first", "")
-        batch = context["original"]
-        context["inspection"] = Inspection(batch, int(first) if first.isdecimal() and len(first) < 9 else 0)
+        batch, choice, bodies = context["original"], choice_of(request.GET), request.user.has_perm(READ)
+        context |= {
+            "choice": choice,
+            "overview": Overview(batch, choice),
+            "inspection": Inspection(batch, choice, bodies=bodies),
+            "may_read": bodies,
+            "may_operate": request.user.has_perm(OPERATE),
+        }
+        if batch.is_background:
+            context |= {"live": live(batch), "socket": f"{get_script_prefix()}{SOCKET}{batch.pk}"}
         return super().render_change_form(request, context, *args, **kwargs)
+
+    # The pages of one batch beside the admin's own.
+
+    def get_urls(self) -> list[URLPattern | URLResolver]:  # type: ignore[override]  # a list of both in truth
+        def own(name: str, route: str, view: Callable[..., HttpResponseBase]) -> URLPattern:
+            return path(f"<slug:batch_id>/{route}", self.admin_site.admin_view(view), name=f"batching_batch_{name}")
+
+        return [
+            own("progress", "progress/", self.progress_view),
+            own("item", "items/<int:position>/", self.item_view),
+            own("cancel", "cancel/", self.cancel_view),
+            own("retry", "retry/", self.retry_view),
+            own("download", "download.<str:kind>", self.download_view),
+            *super().get_urls(),
+        ]
+
+    def found(self, request: HttpRequest, batch_id: str, *permissions: str) -> Batch:
+        """Return a batch to who may view it and has these permissions. Raises `PermissionDenied` and `Http404`."""
+        if not self.has_view_permission(request) or not request.user.has_perms(permissions):
+            raise PermissionDenied
+        batch: Batch = get_object_or_404(self.get_queryset(request), pk=batch_id)
+        return batch
+
+    def progress_view(self, request: HttpRequest, batch_id: str) -> JsonResponse:
+        """Tell how far a batch is, for pages that have no WebSocket."""
+        return JsonResponse(live(self.found(request, batch_id)).represent())
+
+    def item_view(self, request: HttpRequest, batch_id: str, position: int) -> TemplateResponse:
+        batch = self.found(request, batch_id, READ)
+        inspection = Inspection(batch, Choice(first=position, last=position), most_room=PAGE_ROOM)
+        if not inspection.rows:
+            raise Http404
+        item = inspection.items[0]
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"Item {item}",
+            "opts": self.opts,
+            "original": batch,
+            "inspection": inspection,
+            "row": inspection.rows[0],
+            "command": curl.command(item, f"{request.scheme}://{request.get_host()}"),
+            "media": self.media,
+        }
+        return TemplateResponse(request, "admin/batching/batch/item_page.html", context)
+
+    @method_decorator(require_POST)
+    def cancel_view(self, request: HttpRequest, batch_id: str) -> HttpResponseRedirect:
+        batch = self.found(request, batch_id, OPERATE)
+        if batch.is_cancellable:
+            queue.cancel(batch)
+            self.log_change(request, batch, "Cancelled.")
+            self.message_user(request, "Cancelled: nothing more of this batch starts.", messages.SUCCESS)
+        else:
+            self.message_user(request, "There was nothing to cancel.", messages.WARNING)
+        return HttpResponseRedirect(page_of(batch))
+
+    @method_decorator(require_POST)
+    @transaction.non_atomic_requests
+    def retry_view(self, request: HttpRequest, batch_id: str) -> HttpResponseRedirect:
+        """Run what failed again, as its own caller: whoever may operate batches lends them no permission of theirs."""
+        parent = self.found(request, batch_id, OPERATE)
+        current = request_id.get()
+        try:
+            batch = acceptance.again(parent, request_id="" if current == "-" else current, settings=get_settings())
+        except BatchError as error:
+            self.message_user(request, error.message, messages.ERROR)
+            return HttpResponseRedirect(page_of(parent))
+        engine.start()
+        fleet.call_for(batch)
+        self.log_change(request, parent, f"Retried as {batch}.")
+        self.log_addition(request, batch, f"Retries {parent}.")
+        self.message_user(request, f"This batch retries {parent}.", messages.SUCCESS)
+        return HttpResponseRedirect(page_of(batch))
+
+    @method_decorator(require_POST)
+    def download_view(self, request: HttpRequest, batch_id: str, kind: str) -> HttpResponseBase:
+        batch = self.found(request, batch_id, READ)
+        if kind not in exports.FORMATS:
+            raise Http404
+        media_type, parts = exports.FORMATS[kind]
+        self.log_change(request, batch, f"Downloaded as {kind.upper()}.")
+        close_old_connections()
+        response = progress.response(parts(batch.pk), media_type, in_server=origin_of(request).in_server)
+        response.headers["Content-Disposition"] = f'attachment; filename="{batch.pk}.{kind}"'
+        return response
 
     @admin.display(ordering="status")
     def state(self, batch: Batch) -> SafeString:
@@ -157,8 +269,9 @@ class BatchAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it can't be sub
         return format_html("<bdi>{}</bdi>", batch.owner) if batch.owner else "anonymous"
 
     @admin.display(description="items", ordering="total")
-    def item_count(self, batch: Batch) -> int:
-        return batch.total
+    def item_count(self, batch: Batch) -> str:
+        is_open = batch.is_background and not batch.finished_at
+        return f"{batch.total - batch.left:,} of {batch.total:,}" if is_open else f"{batch.total:,}"
 
     @admin.display(description="succeeded")
     def successes(self, batch: Batch) -> int:
@@ -171,6 +284,17 @@ class BatchAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it can't be sub
     @admin.display(description="slowest", ordering="slowest")
     def slowest_item(self, batch: Batch) -> str:
         return "-" if batch.slowest is None else spoken(batch.slowest)
+
+    @admin.display(description="retries of it")
+    def retries(self, batch: Batch) -> SafeString | str:
+        links = ((page_of(one), one) for one in batch.retries.only("pk").order_by("-created_at")[:MOST_RETRIES])
+        return format_html_join(", ", '<a href="{}">{}</a>', links) or "-"
+
+    @admin.display(description="retry of")
+    def retried(self, batch: Batch) -> SafeString | str:
+        if batch.parent_id is None:
+            return "-"
+        return format_html('<a href="{}">{}</a>', reverse(PAGE, args=[quote(batch.parent_id)]), batch.parent_id)
 
     @admin.display(ordering="duration")
     def total_time(self, batch: Batch) -> str:
@@ -191,6 +315,10 @@ class BatchAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it can't be sub
     @admin.display(description="finished at")
     def ended(self, batch: Batch) -> SafeString | str:
         return moment(batch.finished_at) if batch.finished_at else "-"
+
+
+def page_of(batch: Batch) -> str:
+    return reverse(PAGE, args=[quote(batch.pk)])
 
 
 def moment(of: datetime) -> SafeString:

@@ -125,6 +125,7 @@ class Batch(models.Model):
     class Meta:
         ordering = ["-created_at", "-id"]
         verbose_name_plural = "batches"
+        permissions = [("operate_batch", "Can cancel and retry batches")]
         indexes = [
             models.Index(fields=["-created_at", "-id"], name="batching_newest"),
             models.Index(fields=["owner", "-created_at", "-id"], name="batching_newest_of_an_owner"),
@@ -152,6 +153,10 @@ class Batch(models.Model):
     @property
     def is_background(self) -> bool:
         return self.expires_at is not None
+
+    @property
+    def is_cancellable(self) -> bool:
+        return self.is_background and self.status in (self.Status.QUEUED, self.Status.RUNNING)
 
     @property
     def left(self) -> int:
@@ -225,6 +230,12 @@ class BatchItem(models.Model):
                 fields=["batch", "lease_expires_at"],
                 condition=Q(lease_expires_at__isnull=False),
                 name="batching_item_leases",
+            ),
+            # Holds all that the admin draws of items: their rows are long, and a batch may have very many.
+            models.Index(
+                fields=["batch", "state", "status", "duration", "started_at", "finished_at", "position"],
+                condition=Q(finished_at__isnull=False),
+                name="batching_drawn",
             ),
         ]
         constraints = [

@@ -16,8 +16,9 @@ from django.urls import re_path  # noqa: E402
 from servestatic import ServeStaticASGI  # noqa: E402
 
 from assistant import lifespan as assistant  # noqa: E402
-from assistant.routing import websocket_urlpatterns  # noqa: E402
+from assistant.routing import websocket_urlpatterns as chats  # noqa: E402
 from batching import lifespan as batching  # noqa: E402
+from batching.routing import websocket_urlpatterns as batches  # noqa: E402
 from wire.handover import Handover  # noqa: E402
 from wire.lifespan import Application, Lifespan, Message, Receive, Send  # noqa: E402
 
@@ -56,7 +57,7 @@ application = Handover(
     ProtocolTypeRouter(
         {
             "http": with_static_files(django_application),
-            "websocket": URLRouter([*websocket_urlpatterns, re_path("", cast(Any, refuse_websocket))]),
+            "websocket": URLRouter([*chats, *batches, re_path("", cast(Any, refuse_websocket))]),
             "lifespan": Lifespan(startup, shutdown),
         }
     )

@@ -40,6 +40,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name_plural': 'batches',
                 'ordering': ['-created_at', '-id'],
+                'permissions': [('operate_batch', 'Can cancel and retry batches')],
             },
         ),
         migrations.CreateModel(
@@ -86,6 +87,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='batch',
             index=models.Index(condition=models.Q(('status', 'running')), fields=['lease_expires_at'], name='batching_leases'),
+        ),
+        migrations.AddIndex(
+            model_name='batchitem',
+            index=models.Index(condition=models.Q(('finished_at__isnull', False)), fields=['batch', 'state', 'status', 'duration', 'started_at', 'finished_at', 'position'], name='batching_drawn'),
         ),
         migrations.AddConstraint(
             model_name='batch',

@@ -1,11 +1,17 @@
 """The admin of batches, through its own pages."""
 
+import csv
+import json
 import re
+import subprocess
 from datetime import UTC, datetime, timedelta
+from html import unescape
+from io import StringIO
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.contrib.admin.utils import quote
 from django.contrib.auth.models import Permission, User
 from django.db import connection
@@ -17,6 +23,7 @@ from django.utils import timezone
 from batching.inspection import ITEMS_SHOWN
 from batching.models import Batch, BatchItem
 from batching.waterfall import Scale, Span, Stretch, scale_of, spoken
+from tests.batching.background import content
 
 LIST = "/admin/batching/batch/"
 BEGAN = datetime(2026, 3, 5, 12, tzinfo=UTC)
@@ -244,20 +251,14 @@ def test_long_bodies_and_paths_are_cut_and_say_so(admin: Client) -> None:
     assert len(page) < 60_000
 
 
-def test_a_large_batch_is_shown_in_parts_by_one_query(admin: Client) -> None:
+def test_a_large_batch_is_shown_in_parts(admin: Client) -> None:
     batch = make(*({"item_id": f"item-{number}-", "response_body": "x" * 5_000} for number in range(450)))
-    small = make({})
-    read(admin, small)  # content types are looked up once a process
-    with CaptureQueriesContext(connection) as few:
-        read(admin, small)
-    with CaptureQueriesContext(connection) as many:
-        page = read(admin, batch)
-    assert len(many) == len(few)
+    page = read(admin, batch)
     assert len(rows(page)) == ITEMS_SHOWN
-    assert "Items 1 to 200 of 450." in page
+    assert "Positions 0 to 199 of 450 items." in page
     assert "?first=200" in page
     last = read(admin, batch, "?first=400")
-    assert "Items 401 to 450 of 450." in last
+    assert "Positions 400 to 449 of 450 items." in last
     assert "item-449-" in last
     assert "Later ones" not in last
 
@@ -351,6 +352,346 @@ def test_a_user_with_batches_can_be_deleted(admin: Client) -> None:
     make({}, owner=ada)
     admin.post(f"/admin/auth/user/{ada.pk}/delete/", {"post": "yes"})
     assert not Batch.objects.exists()
+
+
+# A batch in the background: what its page shows and what may be done there.
+
+
+def background(*items: dict[str, Any], **fields: Any) -> Batch:
+    """Make a background batch that has ended, with counts as its items have it."""
+    states = [described(item, BEGAN)["state"] for item in items]
+    counts = {"succeeded": states.count("succeeded"), "failed": states.count("failed")}
+    origin = {"scheme": "http", "server": ["", 0], "client": ["", 0], "root_path": "", "headers": {}}
+    identity = {"authenticator": "", "in_session": False, "passed_csrf": True, "key": None}
+    own = {"expires_at": BEGAN + timedelta(days=1), "started_at": BEGAN, "origin": origin, "identity": identity}
+    return make(*items, **{**own, **counts, **fields})
+
+
+def running(*items: dict[str, Any], **fields: Any) -> Batch:
+    return background(*items, **{"status": "running", "finished_at": None, "duration": None, **fields})
+
+
+QUEUED = {"started": None, "finished": None, "status": None, "state": "queued"}
+
+
+def page_named(name: str, batch: Batch, *more: Any) -> str:
+    return reverse(f"admin:batching_batch_{name}", args=[batch.pk, *more])
+
+
+def signed_in(*permissions: str, **options: Any) -> Client:
+    user = User.objects.create_user("operator", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    client = Client(**options)
+    client.force_login(user)
+    return client
+
+
+def logged() -> list[tuple[str, str]]:
+    return [(one.user.get_username(), one.get_change_message()) for one in LogEntry.objects.order_by("pk")]
+
+
+def test_the_page_of_a_running_batch_says_how_far_it_is(admin: Client) -> None:
+    batch = running({}, {}, {"status": 502}, QUEUED)
+    page = read(admin, batch)
+    for said in (
+        "75 %",
+        "3</span> of 4 items",
+        "502 Bad Gateway",
+        'data-count="queued">1<',
+        page_named("progress", batch),
+    ):
+        assert said in page
+    assert f'data-socket="/ws/batches/{batch.pk}"' in page
+    state = admin.get(page_named("progress", batch)).json()
+    assert state["counts"] == batch.counts
+    assert state["failures"] == [{"status": 502, "reason": "Bad Gateway", "count": 1}]
+    assert (state["status"], state["is_final"]) == ("running", False)
+
+
+def test_the_page_of_a_batch_that_has_ended_asks_for_nothing_more(admin: Client) -> None:
+    batch = background({}, finished_at=BEGAN + timedelta(seconds=2))
+    page = read(admin, batch)
+    assert "data-socket" not in page
+    assert "100 %" in page
+    assert "0.5 items/s" in page
+    assert admin.get(page_named("progress", batch)).json()["is_final"] is True
+
+
+def test_a_batch_that_has_not_started_has_no_rate(admin: Client) -> None:
+    assert "0 items/s" in read(admin, running(QUEUED, status="queued", started_at=None))
+
+
+def test_a_page_has_as_many_queries_for_a_thousand_items_as_for_three_hundred(admin: Client) -> None:
+    bad = {"status": 502, "error": "No."}
+    some, many = (background(*[{}, bad] * count) for count in (150, 500))
+    read(admin, some)
+    with CaptureQueriesContext(connection) as few:
+        read(admin, some)
+    with CaptureQueriesContext(connection) as more:
+        page = read(admin, many)
+    assert len(more) == len(few) <= 11
+    assert len(rows(page)) == ITEMS_SHOWN
+    assert page.count('<a class="batching-part"') == 50
+
+
+def test_failures_are_grouped_and_lead_to_their_items(admin: Client) -> None:
+    long = "x" * 300
+    batch = background(
+        {},
+        {"item_id": "one", "status": 502, "error": "The model failed."},
+        {"item_id": "two", "status": 502, "error": "The model failed."},
+        {"item_id": "three", "status": 502, "error": "Another."},
+        {"item_id": "four", "status": 400, "error": long + "a"},
+        {"item_id": "five", "status": 400, "error": long + "b"},
+        {"item_id": "six", "status": None, "state": "interrupted"},
+    )
+    page = read(admin, batch).partition("What didn't succeed")[2].partition("</section>")[0]
+    counts = [int(count) for count in re.findall(r"<b>(\d+)</b>", page)]
+    links = [unescape(link) for link in re.findall(r'href="([^"]+)"', page)]
+    assert counts == [2, 2, 1, 1]
+    found = [re.findall(r"<p>\s*<bdi>(\w+)</bdi>", read(admin, batch, link)) for link in links]
+    assert found == [["one", "two"], ["four", "five"], ["three"], ["six"]]
+
+
+@pytest.mark.parametrize("query", ["?error=%00", "?status=x", "?state=nonsense", "?first=9&last=3", "?last=-1"])
+def test_a_choice_that_makes_no_sense_opens(admin: Client, query: str) -> None:
+    read(admin, background({}, {}), query)
+
+
+def test_times_are_distributed(admin: Client) -> None:
+    quick, slow = {"duration": 0.003}, {"duration": 0.03, "status": 500}
+    page = read(admin, background(*[quick] * 18, *[slow] * 4, {"duration": 5_000.0}, {"started": None}))
+    lines = page.partition("How long items took")[2].partition("</section>")[0].split("<li>")[1:]
+    assert "2 ms to 5 ms" in lines[0]
+    assert "<b>18</b>" in lines[0]
+    assert "<b>0</b>" in lines[1]
+    assert "20 ms to 50 ms" in lines[3]
+    assert "4 failed" in lines[3]
+    assert "1000" in lines[-1].replace("16 min 40 s", "1000")
+    assert sum(int(count) for line in lines for count in re.findall(r"<b>(\d+)</b>", line)) == 23
+
+
+def test_a_waterfall_shows_parts_and_comes_closer(admin: Client) -> None:
+    items = [{"started": number / 10, "finished": number / 10 + 0.1, "duration": 0.1} for number in range(600)]
+    items[300] |= {"status": 500}
+    batch = running(*items, *[QUEUED] * 400)
+    page = read(admin, batch)
+    parts = page.split('<a class="batching-part"')[1:]
+    assert len(parts) == 50
+    assert "300 to 319" in parts[15]
+    assert "1 failed" in parts[15]
+    assert "20 open" in parts[49]
+    closer = read(admin, batch, "?first=300&last=519")
+    assert "The scale begins 30 s after the call." in closer
+    assert "300 to 304" in closer.split('<a class="batching-part"')[1]
+    closest = read(admin, batch, "?first=300&last=304")
+    assert "batching-part" not in closest.partition('id="batching-closer"')[2]
+    assert len(rows(closest)) == 5
+    assert "waited 30 s, ran 100 ms" in rows(closest)[0]
+    bars = [float(x) for x in re.findall(r'batching-running" x="([\d.]+)%', "".join(rows(closest)))]
+    assert bars == [0.0, 20.0, 40.0, 60.0, 80.0]
+
+
+def test_parts_in_which_nothing_ran_are_there(admin: Client) -> None:
+    never = {"started": None, "status": 504, "state": "expired"}
+    assert "0 to 4" in read(admin, background(*[never] * 250, expired=250))
+
+
+# An item by itself.
+
+
+def test_an_item_has_a_page_with_a_command_that_runs_it_again(admin: Client) -> None:
+    body = {"message": 'It\'s $HOME `x` \\ "q"\nسلم', "password": "********"}
+    headers = {"Accept-Language": "de", "X-Request-ID": "a'b"}
+    path = "/api/عربي?q={a,b}&x=[1-2]"
+    batch = make({"method": "POST", "path": path, "request_body": body, "request_headers": headers})
+    response = admin.get(page_named("item", batch, 0))
+    words = arguments(response.context["command"])
+    assert words[:3] == ["--globoff", "-X", "POST"]
+    assert words[3].isascii()
+    assert unquote(words[3]) == f"http://testserver{path}"
+    sent = ["Accept-Language: de", "Content-Type: application/json", "X-Request-ID: a'b"]
+    assert sorted(words[5:-2:2]) == sent
+    assert words[4:-2:2] == ["-H"] * 3
+    assert words[-2] == "--data-raw"
+    assert json.loads(words[-1]) == body
+    assert "put back what is masked" in response.content.decode()
+
+
+def test_a_body_that_is_no_json_travels_as_it_is(admin: Client) -> None:
+    form = {"method": "POST", "request_body": "a=1&b='", "request_headers": {"content-type": "text/plain"}}
+    words = arguments(admin.get(page_named("item", make(form), 0)).context["command"])
+    assert words[-4:] == ["-H", "content-type: text/plain", "--data-raw", "a=1&b='"]
+    words = arguments(admin.get(page_named("item", make({}), 0)).context["command"])
+    assert words == ["-X", "GET", "http://testserver/api/x"]
+
+
+def arguments(command: str) -> list[str]:
+    """Return what a shell hands to curl."""
+    script = "curl() { printf '%s\\0' \"$@\"; }\n" + command
+    return subprocess.run(["sh", "-c", script], capture_output=True, check=True).stdout.decode().split("\0")[:-1]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"path": "//evil.example/", "status": 400, "started": None},
+        {"path": "http://evil.example/"},
+        {"method": ""},
+        {"status": 400, "started": None, "request_body": {"id": "a", "path": "/api/x", "method": "BREW"}},
+    ],
+)
+def test_what_never_was_a_request_has_no_command(admin: Client, item: dict[str, Any]) -> None:
+    response = admin.get(page_named("item", make(item), 0))
+    assert response.context["command"] is None
+    assert "It was refused as it came" in response.content.decode()
+
+
+def test_an_item_that_is_not_there_is_not_found(admin: Client) -> None:
+    batch = make({})
+    assert admin.get(page_named("item", batch, 1)).status_code == 404
+    assert admin.get(page_named("item", Batch(pk="batch_none"), 0)).status_code == 404
+
+
+# Who may do what with it.
+
+
+def test_a_viewer_sees_batches_and_reads_and_operates_nothing(db: None) -> None:
+    viewer = signed_in("view_batch")
+    batch = running({"request_body": "a secret", "response_body": "an answer"}, {"error": "why", "status": 500})
+    page = read(viewer, batch)
+    assert "a secret" not in page
+    assert "an answer" not in page
+    assert "who may view batch items" in page
+    assert "<button" not in page.partition('id="content"')[2].partition("batching-range")[0]
+    assert viewer.get(page_named("progress", batch)).status_code == 200
+    assert viewer.get(page_named("item", batch, 0)).status_code == 403
+    for name, *more in (("cancel",), ("retry",), ("download", "csv")):
+        assert viewer.post(page_named(name, batch, *more)).status_code == 403
+    batch.refresh_from_db()
+    assert batch.status == "running"
+    assert logged() == []
+
+
+def test_a_viewers_page_reads_no_bodies(db: None) -> None:
+    viewer, batch = signed_in("view_batch"), background(*[{"response_body": "x"}] * 30)
+    with CaptureQueriesContext(connection) as queries:
+        read(viewer, batch)
+    assert not any("response_body" in query["sql"] for query in queries)
+    assert len(queries) <= 12
+
+
+@pytest.mark.parametrize("name", ["cancel", "retry"])
+def test_what_is_done_needs_a_post_with_a_token(db: None, name: str) -> None:
+    operator = signed_in("view_batch", "operate_batch", enforce_csrf_checks=True)
+    batch = running(QUEUED)
+    assert operator.get(page_named(name, batch)).status_code == 405
+    assert operator.post(page_named(name, batch)).status_code == 403
+    assert Client().post(page_named(name, batch)).url.startswith("/admin/login/")
+    batch.refresh_from_db()
+    assert batch.status == "running"
+
+
+def test_an_operator_cancels_and_it_is_logged(db: None) -> None:
+    operator, batch = signed_in("view_batch", "operate_batch"), running({}, QUEUED, QUEUED)
+    assert page_named("cancel", batch) in read(operator, batch)
+    page = operator.post(page_named("cancel", batch), follow=True).content.decode()
+    assert "nothing more of this batch starts" in page
+    batch.refresh_from_db()
+    assert (batch.status, batch.succeeded, batch.cancelled) == ("cancelled", 1, 2)
+    assert page_named("cancel", batch) not in page
+    assert "There was nothing to cancel" in operator.post(page_named("cancel", batch), follow=True).content.decode()
+    assert logged() == [("operator", "Cancelled.")]
+
+
+def test_an_operator_retries_in_the_name_of_the_caller(db: None) -> None:
+    ada, operator = User.objects.create_user("ada"), signed_in("view_batch", "operate_batch")
+    call = json.dumps({"method": "GET", "path": "/api/x", "headers": {}, "body": None, "has_body": False})
+    parent = background(
+        {},
+        {"item_id": "bad", "status": 502, "call": call},
+        owner=ada,
+        caller=f"user:{ada.pk}",
+        retry_before=timezone.now() + timedelta(hours=1),
+        priority=0,
+    )
+    page = operator.post(page_named("retry", parent), follow=True).content.decode()
+    batch = Batch.objects.get(parent=parent)
+    assert (batch.owner, batch.caller, batch.identity, batch.origin) == (
+        ada,
+        parent.caller,
+        parent.identity,
+        parent.origin,
+    )
+    assert (batch.status, batch.total, batch.priority) == ("queued", 1, 0)
+    assert batch.items.get().item_id == "bad"
+    assert change(parent) in page
+    assert change(batch) in read(operator, parent)
+    assert logged() == [("operator", f"Retried as {batch.pk}."), ("operator", f"Retries {parent.pk}.")]
+
+
+@pytest.mark.parametrize("why", ["nothing failed", "still running", "switched off"])
+def test_what_cannot_be_retried_says_why(db: None, why: str, settings: Any) -> None:
+    settings.BATCH_ENABLED = why != "switched off"
+    operator = signed_in("view_batch", "operate_batch")
+    batch = running(QUEUED) if why == "still running" else background({})
+    page = operator.post(page_named("retry", batch), follow=True).content.decode()
+    said = {"nothing failed": "Nothing of this batch can be retried", "still running": "ended yet"}
+    assert said.get(why, "switched off here") in unescape(page)
+    assert Batch.objects.count() == 1
+    assert logged() == []
+
+
+# Downloads.
+
+
+@pytest.fixture
+def reader(committed: None) -> Client:
+    return signed_in("view_batch", "view_batchitem")
+
+
+def test_a_batch_is_downloaded_as_lines(reader: Client) -> None:
+    batch = running({"response_body": {"رد": "مرحبا"}, "item_id": "رد"}, QUEUED, *[{}] * 600)
+    response = reader.post(page_named("download", batch, "ndjson"))
+    assert response["Content-Type"] == "application/x-ndjson"
+    assert response["Content-Disposition"] == f'attachment; filename="{batch.pk}.ndjson"'
+    lines = [json.loads(line) for line in content(response).splitlines()]
+    assert [line["position"] for line in lines] == list(range(602))
+    assert (lines[0]["item_id"], lines[0]["response_body"]) == ("رد", {"رد": "مرحبا"})
+    assert datetime.fromisoformat(lines[0]["finished_at"]) == BEGAN + timedelta(seconds=1)
+    assert lines[1]["state"] == "queued"
+    assert "call" not in lines[0]
+    assert logged() == [("operator", "Downloaded as NDJSON.")]
+
+
+def test_a_batch_is_downloaded_as_a_table_without_formulas(reader: Client) -> None:
+    bad = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1"]
+    good = ["a=1", "/api/x", "'", "", '"x",;', "سلام"]
+    batch = background(
+        *({"item_id": text, "error": text, "request_body": text, "method": text[:9]} for text in bad + good)
+    )
+    response = reader.post(page_named("download", batch, "csv"))
+    assert response["Content-Type"] == "text/csv; charset=utf-8"
+    text = content(response).decode("utf-8-sig")
+    table = list(csv.DictReader(StringIO(text, newline="")))
+    assert [row["item_id"] for row in table] == [f"'{text}" for text in bad] + good
+    for row in table:
+        for cell in row.values():
+            assert not cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d"))
+    assert [json.loads(row["request_body"]) for row in table] == bad + good
+    assert logged() == [("operator", "Downloaded as CSV.")]
+
+
+def test_a_download_reads_a_slice_at_a_time(reader: Client) -> None:
+    batch = background(*[{}] * 600)
+    parts = list(reader.post(page_named("download", batch, "csv")))
+    assert len(parts) == 4
+
+
+def test_there_is_no_other_kind_of_download(reader: Client) -> None:
+    assert reader.post(page_named("download", make({}), "exe")).status_code == 404
+    assert reader.get(page_named("download", make({}), "csv")).status_code == 405
+    assert logged() == []
 
 
 # The waterfall.

@@ -1,0 +1,8 @@
+"""The app's WebSockets, for a project's `ProtocolTypeRouter`: `URLRouter(websocket_urlpatterns)`."""
+
+from django.urls import path
+
+from batching.consumers import BatchConsumer
+from batching.live import SOCKET
+
+websocket_urlpatterns = [path(f"{SOCKET}<slug:batch_id>", BatchConsumer.as_asgi())]
