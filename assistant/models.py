@@ -12,9 +12,10 @@ from django.conf import settings
 from django.contrib.auth.models import Group
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 from django.utils import timezone
+from django.utils.text import slugify
 
 from assistant.conf import get_settings
 from assistant.events import Failed, Finished, FinishReason, Start, Token, Usage, encode
@@ -109,6 +110,15 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         """Return what the caller may list: nothing for an anonymous one."""
         return self.filter(owner=caller.pk) if caller.is_authenticated else self.none()
 
+    def saying(self, text: str) -> Self:
+        """Return those that have each word of the text in their title, or in one of their turns."""
+        found = self
+        for word in text.split():
+            turns = Message.objects.filter(conversation=OuterRef("pk"))
+            said = turns.filter(Q(prompt__icontains=word) | Q(text__icontains=word))
+            found = found.filter(Q(title__icontains=word) | Exists(said))
+        return found
+
 
 class Conversation(models.Model):
     """Turns that belong together, of one owner (None: an anonymous caller)."""
@@ -130,6 +140,15 @@ class Conversation(models.Model):
 
     def __str__(self) -> str:
         return self.title or self.id
+
+    @property
+    def file_name(self) -> str:
+        """Return what a file of it may be called, in any script."""
+        return slugify(self.title, allow_unicode=True)[:60].strip("-_") or self.id
+
+    def rename(self, title: str) -> None:
+        self.title = title
+        self.save(update_fields=["title"])
 
 
 class MessageQuerySet(models.QuerySet["Message"]):

@@ -9,6 +9,9 @@ from assistant.models import Agent, Conversation, Message
 from assistant.runs import Run
 from wire.fields import StrictBooleanField, StrictCharField, StrictIntegerField
 
+# Conversation.title's.
+TITLE_MAX_CHARS = 200
+
 
 class ChatSerializer(serializers.Serializer[Any]):
     """What is asked of an agent."""
@@ -93,6 +96,14 @@ class ConversationSerializer(serializers.ModelSerializer[Conversation]):
     class Meta:
         model = Conversation
         fields = ["conversation_id", "agent_id", "title", "created_at", "updated_at"]
+
+
+class RenameSerializer(serializers.Serializer[Any]):
+    """What a conversation is to be called."""
+
+    title = StrictCharField(
+        max_length=TITLE_MAX_CHARS, help_text="White space around it is dropped.", trim_whitespace=True
+    )
 
 
 class ConversationDetailSerializer(ConversationSerializer):

@@ -14,6 +14,11 @@ urlpatterns = [
     path("agents", views.AgentsView.as_view(), name="agents"),
     path("conversations", views.ConversationsView.as_view(), name="conversations"),
     path("conversations/<str:conversation_id>", views.ConversationView.as_view(), name="conversation"),
+    path(
+        "conversations/<str:conversation_id>/export",
+        views.ConversationExportView.as_view(),
+        name="conversation-export",
+    ),
     path("tools", views.ToolsView.as_view(), name="tools"),
     path("tools/<str:name>", views.ToolView.as_view(), name="tool"),
     path("tools/<str:name>/execute", views.ExecuteView.as_view(), name="tool-execute"),

@@ -7,7 +7,10 @@ from typing import Any, cast
 from asgiref.sync import async_to_sync
 from django.core.handlers.asgi import ASGIRequest
 from django.db import connection, transaction
+from django.http import HttpResponse
 from django.utils.decorators import method_decorator
+from django.utils.http import content_disposition_header
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.exceptions import PermissionDenied, ValidationError
 from rest_framework.generics import ListAPIView
@@ -17,6 +20,7 @@ from rest_framework.response import Response
 from assistant import leases, sharing, toolbox, turns
 from assistant.conf import get_settings
 from assistant.errors import AssistantError, Conflict, NotFound
+from assistant.exports import as_markdown
 from assistant.models import Agent, Conversation, Message
 from assistant.reading import events_after, make_ready, whole
 from assistant.runs import Run
@@ -30,11 +34,13 @@ from assistant.serializers import (
     ExecuteSerializer,
     ExecutionSerializer,
     MessageSerializer,
+    RenameSerializer,
     ToolListSerializer,
     ToolSerializer,
     represent_live,
 )
 from wire import draining
+from wire.fields import StrictCharField
 from wire.openapi import event_stream, fails
 from wire.requests import client_address, flag, idempotency_key
 from wire.rest import Pages
@@ -42,6 +48,9 @@ from wire.sse import EventStreamResponse, NoStream, can_stream, frames, read_cur
 from wire.views import JSONView
 
 ON_DISCONNECT = ("grace", "cancel", "continue")
+EXTENSIONS = {"markdown": "md", "json": "json"}
+EXPORTS = tuple(EXTENSIONS)
+SEARCH_MAX_CHARS = 100
 
 
 EVENT_STREAM = event_stream("Events, each an `id:` line and a `data:` line with a JSON object.")
@@ -149,12 +158,16 @@ class ConversationsView(JSONView, ListAPIView[Conversation]):
     serializer_class = ConversationSerializer
     pagination_class = NewestFirst
 
-    @extend_schema(operation_id="conversations", responses={200: ConversationSerializer(many=True), **fails(400, 401)})
+    @extend_schema(
+        operation_id="conversations",
+        parameters=[OpenApiParameter("q", str, description="Only those that have each of these words in them.")],
+        responses={200: ConversationSerializer(many=True), **fails(400, 401)},
+    )
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         return super().get(request, *args, **kwargs)
 
     def get_queryset(self) -> Any:
-        return Conversation.objects.listed_for(self.request.user)
+        return Conversation.objects.listed_for(self.request.user).saying(searched(self.request))
 
 
 class ConversationView(JSONView):
@@ -162,6 +175,17 @@ class ConversationView(JSONView):
     def get(self, request: Request, conversation_id: str) -> Response:
         """One conversation with its messages."""
         return Response(ConversationDetailSerializer(visible_conversation(request, conversation_id)).data)
+
+    @extend_schema(
+        operation_id="conversation_rename",
+        request=RenameSerializer,
+        responses={200: ConversationSerializer, **fails(400, 401, 404, 413, 415)},
+    )
+    def patch(self, request: Request, conversation_id: str) -> Response:
+        """Rename a conversation; its place in the list stays."""
+        conversation = visible_conversation(request, conversation_id)
+        conversation.rename(valid(RenameSerializer, request.data)["title"])
+        return Response(ConversationSerializer(conversation).data)
 
     @extend_schema(operation_id="conversation_delete", responses={204: None, **fails(401, 404)})
     def delete(self, request: Request, conversation_id: str) -> Response:
@@ -171,6 +195,29 @@ class ConversationView(JSONView):
             async_to_sync(stopped)(turns.joined(message))
         conversation.delete()
         return Response(status=204)
+
+
+class ConversationExportView(JSONView):
+    @extend_schema(
+        operation_id="conversation_export",
+        parameters=[OpenApiParameter("format", str, enum=EXPORTS, description="markdown, unless it says json.")],
+        responses={
+            (200, "text/markdown"): OpenApiTypes.STR,
+            (200, "application/json"): ConversationDetailSerializer,
+            **fails(400, 401, 404),
+        },
+    )
+    def get(self, request: Request, conversation_id: str) -> HttpResponse:
+        """One conversation with its messages, as a file to keep."""
+        wanted = choice(request, "format", EXPORTS)
+        conversation = visible_conversation(request, conversation_id)
+        if wanted == "json":
+            response: HttpResponse = Response(ConversationDetailSerializer(conversation).data)
+        else:
+            response = HttpResponse(as_markdown(conversation), content_type="text/markdown; charset=utf-8")
+        filename = f"{conversation.file_name}.{EXTENSIONS[wanted]}"
+        response["Content-Disposition"] = content_disposition_header(True, filename)
+        return response
 
 
 class ToolsView(JSONView):
@@ -237,6 +284,15 @@ def choice(request: Request, name: str, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise ValidationError({name: [f"This has to be one of {', '.join(choices)}."]})
     return value
+
+
+def searched(request: Request) -> str:
+    """Return the words that a list is to be searched for. Raises `ValidationError`."""
+    field = StrictCharField(allow_blank=True, max_length=SEARCH_MAX_CHARS)
+    try:
+        return str(field.run_validation(request.query_params.get("q", "")))
+    except ValidationError as error:
+        raise ValidationError({"q": error.detail}) from None
 
 
 def refuse_without_streams(request: Request) -> None:
