@@ -1,6 +1,6 @@
 # Each target may be run at any time, and is quick where nothing is left to do.
 .DEFAULT_GOAL := help
-.PHONY: help run test crash lint bench requirements clean
+.PHONY: help run test crash lint bench requirements vendor screenshots clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,14 @@ bench: ## run the benchmarks, beside peers; PART=late runs one
 requirements: ## compile requirements/*.txt anew from pyproject.toml; OPTIONS=--upgrade takes newer versions
 	@scripts/install test
 	@.venv/bin/python scripts/requirements.py compile $(OPTIONS)
+
+vendor: ## fetch the browser's libraries anew, as scripts/vendor.py names them (it needs npm)
+	@scripts/install test
+	@.venv/bin/python scripts/vendor.py
+
+screenshots: ## make the pictures in docs/screenshots anew (it needs Chromium)
+	@scripts/install test
+	@.venv/bin/python -m tests.browser.screenshots
 
 clean: ## remove what was made, except var/ (the data) and .env
 	@rm -rf .venv .venv-bench staticfiles .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
