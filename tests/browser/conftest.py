@@ -6,18 +6,24 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
+from tests.browser.stage import FLAGS, Stage, scripted, staged
 from tests.needs import needs
+from tests.processes import Served
+from tests.upstream import Upstream
 
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+
+@pytest.fixture(scope="session")
+def scripted_service() -> Iterator[tuple[Served, Upstream]]:
+    """The chat page's server, one for all its modules."""
+    with scripted() as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def stage(scripted_service: tuple[Served, Upstream]) -> Iterator[Stage]:
+    """A browser for a module: while Playwright is there, no test of asyncio can run."""
+    with staged(*scripted_service) as stage:
+        yield stage
 
 
 @pytest.fixture

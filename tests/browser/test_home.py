@@ -1,4 +1,4 @@
-"""The first page, in a real browser with the real server and the real model."""
+"""The chat page with the real model."""
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -14,8 +14,9 @@ def test_a_question_is_answered_as_it_is_written(page: Page) -> None:
     with serving(prepared, ASSISTANT_MODEL="local:smollm2") as service:
         page.goto(service.url)
         page.get_by_label("Ask something").fill("What is Python?")
-        page.get_by_role("button", name="Ask").click()
-        expect(page.locator("#answer")).to_contain_text(" ", timeout=30_000)
-        expect(page.get_by_role("button", name="Ask")).to_be_enabled(timeout=60_000)
-        assert len(page.locator("#answer").inner_text()) > 20
+        page.get_by_role("button", name="Ask", exact=True).click()
+        answer = page.locator(".answer")
+        expect(answer).to_contain_text(" ", timeout=30_000)
+        expect(page.get_by_role("button", name="Ask", exact=True)).to_be_visible(timeout=60_000)
+        assert len(answer.inner_text()) > 20
     assert errors == []

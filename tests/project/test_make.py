@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -46,7 +47,7 @@ def working(path: Path) -> Path:
 
 def test_make_alone_tells_what_there_is() -> None:
     output = run("make").stdout
-    for target in ("run", "test", "crash", "lint", "bench", "requirements", "clean"):
+    for target in ("run", "test", "crash", "lint", "bench", "requirements", "vendor", "screenshots", "clean"):
         assert re.search(rf"^make {target} +\S", output, re.MULTILINE)
 
 
@@ -104,6 +105,22 @@ def test_requirements_name_no_address_and_pin_everything(name: str) -> None:
     starts = re.findall(r"^(?!#)\S.*$", text, re.MULTILINE)
     assert starts
     assert all("==" in line for line in starts)
+
+
+def test_what_is_vendored_has_its_version_and_licence() -> None:
+    packages = runpy.run_path(str(ROOT / "scripts/vendor.py"))["PACKAGES"]
+    for package in packages:
+        where = ROOT / package.where
+        assert (where / "VERSION").read_text() == f"{package.name} {package.version}, {package.licence}\n"
+        assert {path.name for path in where.iterdir()} == {*package.files.values(), "VERSION"}
+        assert (where / "LICENSE").stat().st_size > 500
+
+
+def test_a_library_that_is_not_the_one_that_is_known_is_not_vendored(tmp_path: Path) -> None:
+    program(tmp_path / "npm", "#!/bin/sh\necho changed >package.tgz\n")
+    result = run(sys.executable, "scripts/vendor.py", PATH=f"{tmp_path}:/usr/bin:/bin")
+    assert result.returncode == 1
+    assert "isn't what was vendored: its hash is sha512-" in result.stderr
 
 
 def test_tests_run_on_what_the_service_runs_on() -> None:

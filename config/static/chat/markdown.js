@@ -1,0 +1,108 @@
+// Markdown of a model, which is nobody's to trust: rendered while it grows, and made harmless.
+
+import DOMPurify from "../vendor/dompurify/purify.js";
+import hljs from "../vendor/highlight/highlight.js";
+import { Marked } from "../vendor/marked/marked.js";
+import { copy, copyOf } from "./dom.js";
+
+const TAGS = (
+  "a b blockquote br code del em h3 h4 h5 h6 hr i kbd li ol p pre s strong sub sup table tbody td th thead tr ul"
+).split(" ");
+const HARMLESS = {
+  ALLOWED_TAGS: TAGS,
+  ALLOWED_ATTR: ["align", "class", "href", "start", "title"],
+  ALLOW_ARIA_ATTR: false,
+  ALLOW_DATA_ATTR: false,
+  // Nothing relative: a model's link never leads into this service.
+  ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
+  ADD_URI_SAFE_ATTR: ["align", "start"],
+  RETURN_DOM_FRAGMENT: true,
+};
+const LANGUAGE = /^language-([\w+#.-]+)$/;
+// Longer code is shown as it is: colours aren't worth a page that hangs.
+const LONGEST_COLOURED = 50_000;
+
+// Of a model's own HTML only these, without attributes, are taken for what they are; the rest is shown as it is written.
+const BARE = /&#60;(\/?(?:b|br|code|del|em|i|kbd|s|strong|sub|sup))\s*\/?&#62;/gi;
+
+const escaped = (text) => text.replace(/[&<>"']/g, (sign) => `&#${sign.charCodeAt(0)};`);
+
+const marked = new Marked({
+  renderer: {
+    // Fetched, an image would tell its host who reads this.
+    image: ({ href, text }) => `<a href="${escaped(href)}">${escaped(text || "Image")}</a>`,
+    html: ({ text }) => escaped(text).replace(BARE, "<$1>"),
+    checkbox: ({ checked }) => (checked ? "\u2611 " : "\u2610 "),
+    // Below the page's own headings.
+    heading({ tokens, depth }) {
+      const name = `h${Math.min(Math.max(depth, 2) + 1, 6)}`;
+      return `<${name}>${this.parser.parseInline(tokens)}</${name}>`;
+    },
+  },
+});
+
+DOMPurify.addHook("uponSanitizeAttribute", (_, attribute) => {
+  if (attribute.attrName === "class") attribute.keepAttr = LANGUAGE.test(attribute.attrValue);
+});
+
+function rendered(tokens) {
+  const fragment = DOMPurify.sanitize(marked.parser(tokens), HARMLESS);
+  for (const link of fragment.querySelectorAll("a[href]")) {
+    link.target = "_blank";
+    link.rel = "noopener noreferrer nofollow";
+  }
+  for (const text of fragment.querySelectorAll("p, li, h3, h4, h5, h6, th, td, blockquote")) text.dir = "auto";
+  for (const code of fragment.querySelectorAll("pre > code")) {
+    code.parentElement.replaceWith(codeBlock(code.textContent.replace(/\n$/, ""), LANGUAGE.exec(code.className)?.[1]));
+  }
+  for (const table of fragment.querySelectorAll("table")) table.replaceWith(scrolling(table.cloneNode(true)));
+  return fragment;
+}
+
+function scrolling(table) {
+  const box = document.createElement("div");
+  box.className = "scroll";
+  box.tabIndex = 0;
+  box.setAttribute("role", "group");
+  box.setAttribute("aria-label", "Table");
+  box.append(table);
+  return box;
+}
+
+// Return code as a figure with its language and a button that copies it.
+export function codeBlock(text, language) {
+  const figure = copyOf("code");
+  const code = figure.querySelector("code");
+  figure.querySelector(".language").textContent = language ?? "";
+  figure.querySelector(".copy").addEventListener("click", ({ target }) => copy(code.textContent, target));
+  code.textContent = text;
+  if (hljs.getLanguage(language ?? "") && text.length < LONGEST_COLOURED) {
+    code.innerHTML = hljs.highlight(text, { language }).value;
+  }
+  return figure;
+}
+
+// A text that grows in an element: only blocks that have changed are made anew, so that what is selected stays so.
+export class Growing {
+  constructor(element) {
+    this.element = element;
+    this.blocks = [];
+  }
+
+  render(text, isWhole = false) {
+    const tokens = marked.lexer(text);
+    const blocks = tokens.filter((token) => token.type !== "space");
+    // A definition at the end makes links of words before it.
+    const anew = isWhole && Object.keys(tokens.links).length > 0;
+    blocks.forEach((token, index) => {
+      if (anew || this.blocks[index] !== token.raw) this.put(index, rendered([token]));
+    });
+    while (this.element.children.length > blocks.length) this.element.lastElementChild.remove();
+    this.blocks = blocks.map((token) => token.raw);
+  }
+
+  put(index, fragment) {
+    const block = this.element.children[index] ?? this.element.appendChild(document.createElement("div"));
+    block.replaceChildren(fragment);
+  }
+}
