@@ -14,13 +14,15 @@ const PENDING = "pending";
 // The conversation in view (null: a new one), and the answer in view that is being written: {turn, messageId, leaving}.
 let conversation = null;
 let running = null;
+// What was last to be shown: another conversation that comes late isn't.
+let wanted = null;
 
 export const openId = () => conversation?.conversation_id ?? null;
 
 // Show a conversation, or the empty page for a new one.
 export async function open(id) {
   leave();
-  conversation = null;
+  wanted = id;
   $("#turns").replaceChildren();
   name(null);
   history.mark(id);
@@ -32,6 +34,7 @@ export async function open(id) {
 async function load(id) {
   try {
     const found = await get(conversationPath(id));
+    if (wanted !== id) return;
     history.remember(found);
     history.refresh();
     name(found);
@@ -41,7 +44,7 @@ async function load(id) {
     takeUpPending();
   } catch (error) {
     if (error instanceof Refused && error.status === 404) history.forget(id);
-    $("#turns").append(failure(error, () => open(id)));
+    if (wanted === id) $("#turns").append(failure(error, () => open(id)));
   }
 }
 

@@ -1,0 +1,106 @@
+"""Make the pictures of the chat page in docs/screenshots: `make screenshots`."""
+
+import re
+from contextlib import ExitStack
+
+from playwright.sync_api import Page, expect
+
+from tests.browser.stage import Stage, scripted, sign_in, staged
+from tests.processes import ROOT
+from tests.upstream import calling, refusing, reply
+
+WHERE = ROOT / "docs" / "screenshots"
+GATES = """Quantum computers work with **qubits**. A gate changes their state; two of them make a *Bell pair*:
+
+| Gate | Qubits | What it does |
+|:-----|-------:|:-------------|
+| `H`  |      1 | puts a qubit into a superposition |
+| `CX` |      2 | entangles two qubits |
+
+```python
+def bell(circuit: Circuit) -> Circuit:
+    circuit.h(0)      # both at once
+    circuit.cx(0, 1)  # and now together
+    return circuit
+```
+
+Measured, both qubits agree: `00` or `11`, each half of the time.
+"""
+QUARK = "A quark is an elementary particle: quarks make up protons and neutrons [1]."
+ARABIC = "الكوارك جسيم أولي، ومنه تتكون البروتونات والنيوترونات."
+PARTICLE = "An elementary one: as far as anybody has seen, it isn't made of anything smaller."
+
+
+def ask(page: Page, question: str) -> None:
+    page.get_by_label("Ask something").fill(question)
+    page.get_by_role("button", name="Ask", exact=True).click()
+    expect(page.get_by_role("button", name="Ask", exact=True)).to_be_visible()
+
+
+def talk(stage: Stage, page: Page) -> None:
+    """Leave conversations behind, the one about gates in view."""
+    page.goto("/admin/login/?next=/")
+    sign_in(page)
+    expect(page.get_by_label("Agent", exact=True)).to_have_value("default")
+    page.get_by_label("Show tokens and times").check()
+    stage.upstream.script = reply(ARABIC, pause=0.1)
+    ask(page, "ما هو الكوارك؟")
+    stage.upstream.scripts = [
+        calling(("search", {"query": "quark"})),
+        reply(*re.findall(r"\s*\S+", QUARK), usage=(212, 19), pause=0.02),
+    ]
+    page.get_by_role("link", name="New conversation").click()
+    page.get_by_label("Agent", exact=True).select_option("Researcher")
+    ask(page, "What is a quark, and what is made of it? I would like to know all about it")
+    page.get_by_role("link", name="New conversation").click()
+    page.get_by_label("Agent", exact=True).select_option("Assistant")
+    stage.upstream.script = reply(*re.findall(r"\s*\S+", GATES), usage=(31, 128), pause=0.01)
+    ask(page, "Which gates make a Bell pair?")
+
+
+def take(page: Page, name: str) -> None:
+    path = WHERE / f"{name}.png"
+    page.screenshot(path=path, animations="disabled", caret="hide")
+
+
+def main() -> None:
+    WHERE.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        stage = stack.enter_context(staged(*stack.enter_context(scripted())))
+        page = stack.enter_context(stage.context(viewport={"width": 1280, "height": 860})).new_page()
+        talk(stage, page)
+        take(page, "chat")
+        page.emulate_media(color_scheme="dark")
+        take(page, "chat-dark")
+        page.get_by_role("link", name="What is a quark").click()
+        page.locator(".tool summary").click()
+        stage.upstream.script = refusing(500)
+        ask(page, "And a lepton?")
+        take(page, "tools-and-errors")
+        page.emulate_media(color_scheme="light")
+        several(stage, page)
+        take(page, "several")
+        phone(page)
+
+
+def several(stage: Stage, page: Page) -> None:
+    stage.upstream.script = reply(*re.findall(r"\s*\S+", PARTICLE), usage=(18, 15), pause=0.05)
+    page.get_by_role("link", name="Ask several").click()
+    page.get_by_label("Questions, one a line").fill("What is a quark?\nWhat is a lepton?")
+    page.get_by_role("button", name="Ask all").click()
+    expect(page.locator("#totals")).to_be_visible()
+    expect(page.locator("#conversations a")).to_have_count(7)
+
+
+def phone(page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.get_by_role("button", name="Conversations").click()
+    take(page, "phone-list")
+    page.get_by_role("link", name="Which gates").click()
+    expect(page.locator(".answer table")).to_be_visible()
+    page.emulate_media(color_scheme="dark")
+    take(page, "phone")
+
+
+if __name__ == "__main__":
+    main()
