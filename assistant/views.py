@@ -60,6 +60,8 @@ EVENT_STREAM = event_stream("Events, each an `id:` line and a `data:` line with 
 class ChatView(JSONView):
     """Ask an agent."""
 
+    throttle_scope = "tokens"
+
     @extend_schema(
         operation_id="chat",
         request=ChatSerializer,

@@ -73,8 +73,12 @@ def data() -> tuple[Path, str]:
 
 def production(upstream: str, directory: str) -> dict[str, str]:
     return {
-        "SECRET_KEY": "bench",
+        "SECRET_KEY": "for the benchmarks only, and long enough for their purpose",
         "ALLOWED_HOSTS": "localhost,127.0.0.1",
+        "WEB_CONCURRENCY": "1",
+        "NUM_PROXIES": "0",
+        "THROTTLE_KEY": "1000000/second",
+        "THROTTLE_USER": "1000000/second",
         "PORT": "{port}",
         "LOG_LEVEL": "ERROR",
         "ASSISTANT_DATA_DIR": directory,

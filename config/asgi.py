@@ -1,26 +1,31 @@
 """The service as an ASGI application, for `manage.py serve`, daphne, uvicorn and others."""
 
 import os
+import sys
 from typing import Any, cast
 
 from django.core.asgi import get_asgi_application
+from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.asgi import ASGIHandler
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-django_application = get_asgi_application()
+try:
+    django_application = get_asgi_application()
+except ImproperlyConfigured as error:
+    sys.exit(f"{error}")  # as manage.py says it, whatever server imports this
 
-from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402  # what follows wants Django set up
-from django.conf import settings  # noqa: E402
-from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler  # noqa: E402
-from django.urls import re_path  # noqa: E402
-from servestatic import ServeStaticASGI  # noqa: E402
+from channels.routing import ProtocolTypeRouter, URLRouter  # what follows wants Django set up
+from django.conf import settings
+from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
+from django.urls import re_path
+from servestatic import ServeStaticASGI
 
-from assistant import lifespan as assistant  # noqa: E402
-from assistant.routing import websocket_urlpatterns as chats  # noqa: E402
-from batching import lifespan as batching  # noqa: E402
-from batching.routing import websocket_urlpatterns as batches  # noqa: E402
-from wire.handover import Handover  # noqa: E402
-from wire.lifespan import Application, Lifespan, Message, Receive, Send  # noqa: E402
+from assistant import lifespan as assistant
+from assistant.routing import websocket_urlpatterns as chats
+from batching import lifespan as batching
+from batching.routing import websocket_urlpatterns as batches
+from wire.handover import Handover
+from wire.lifespan import Application, Lifespan, Message, Receive, Send
 
 
 def with_static_files(application: ASGIHandler) -> Application:

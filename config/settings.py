@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from environs import Env, EnvError, validate
+from django.utils.csp import CSP
+from environs import Env, EnvError, ValidationError, validate
+from limits import parse_many
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -32,6 +34,14 @@ def made(directory: Path) -> Path:
     return directory
 
 
+def is_rate(value: str) -> None:
+    """Refuse what isn't like `600/minute` or `10/minute; 100/day`."""
+    try:
+        parse_many(value or "1/day")
+    except ValueError:
+        raise ValidationError("Not like 600/minute or 10/minute; 100/day.") from None
+
+
 env = Environment()
 env.read_env(os.environ.get("ENV_FILE", BASE_DIR / ".env"), recurse=False)
 
@@ -39,9 +49,19 @@ LOOPBACK = ["localhost", "127.0.0.1", "[::1]"]
 
 try:
     DEBUG = env.bool("DEBUG", False)
-    SECRET_KEY = env.str("SECRET_KEY", "development-only" if DEBUG else "")
+    SECRET_KEY = env.str("SECRET_KEY", "django-insecure-development" if DEBUG else "")
+    SECRET_KEY_FALLBACKS: list[str] = env.list("SECRET_KEY_FALLBACKS", [])
     ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", LOOPBACK if DEBUG else [])
     CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
+    # Nobody counts them: as long as nothing is said, there is more than one.
+    WEB_CONCURRENCY = env.int("WEB_CONCURRENCY", 1 if DEBUG else 2, validate=validate.Range(min=1))
+    NUM_PROXIES = env.int("NUM_PROXIES", 0 if DEBUG else None, validate=validate.Range(min=0))
+    ADMIN_PATH = env.str("ADMIN_PATH", "admin", validate=validate.Regexp(r"[\w-]+(/[\w-]+)*\Z"))
+    SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", 0 if DEBUG else 365 * 24 * 60 * 60)
+    THROTTLE_KEY = env.str("THROTTLE_KEY", "" if DEBUG else "600/minute", validate=is_rate)
+    THROTTLE_USER = env.str("THROTTLE_USER", "" if DEBUG else "1200/minute", validate=is_rate)
+    THROTTLE_TOKENS = env.str("THROTTLE_TOKENS", "", validate=is_rate)
+    THROTTLE_LOGIN = env.str("THROTTLE_LOGIN", "" if DEBUG else "10/minute; 100/day", validate=is_rate)
     HOST = env.str("HOST", "127.0.0.1")
     PORT = env.int("PORT", 8000, validate=validate.Range(min=0, max=65535))
     ASSISTANT_DATA_DIR = made(Path(env.str("ASSISTANT_DATA_DIR", str(BASE_DIR / "var"))).absolute())
@@ -111,13 +131,16 @@ INSTALLED_APPS = [
     "wire",
     "assistant",
     "batching",
+    "config.apps.ServiceConfig",
 ]
 
 MIDDLEWARE = [
     "wire.middleware.request_id_middleware",
+    *(["config.middleware.development_middleware"] if DEBUG else []),
     "config.middleware.health_middleware",
     "wire.middleware.json_errors_middleware",
     "django.middleware.security.SecurityMiddleware",
+    "django.middleware.csp.ContentSecurityPolicyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -134,9 +157,24 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"
 STATIC_URL = "static/"
-STATICFILES_DIRS = [BASE_DIR / "config" / "static"]
 X_FRAME_OPTIONS = "DENY"
 CSRF_COOKIE_SECURE = SESSION_COOKIE_SECURE = not DEBUG
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if NUM_PROXIES else None
+SECURE_CSP = {
+    "default-src": [CSP.NONE],
+    "script-src": [CSP.SELF],
+    "style-src": [CSP.SELF],
+    "img-src": [CSP.SELF, "data:"],
+    "font-src": [CSP.SELF],
+    "connect-src": [CSP.SELF],
+    "form-action": [CSP.SELF],
+    "base-uri": [CSP.NONE],
+    "frame-ancestors": [CSP.NONE],
+}
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
 
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # Eight writers at once: 29,000 lock errors in five seconds with the defaults, none with these.
@@ -144,6 +182,14 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+    }
+
+CACHES: dict[str, dict[str, Any]] = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+if REDIS_URL:
+    CACHES["default"] = {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": REDIS_URL,
+        "OPTIONS": {"serializer": "config.caching.JSONSerializer"},
     }
 
 TEMPLATES = [
@@ -173,8 +219,13 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "wire.views.exception_handler",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+    "DEFAULT_THROTTLE_CLASSES": [
+        "config.throttles.KeyThrottle",
+        "config.throttles.UserThrottle",
+        "config.throttles.TokenThrottle",
+    ],
     # X-Forwarded-For is believed only where a proxy of ours is known to have written it.
-    "NUM_PROXIES": 0,
+    "NUM_PROXIES": NUM_PROXIES,
 }
 
 SPECTACULAR_SETTINGS = {
@@ -210,12 +261,12 @@ LOGGING = {
 SERVE_GREETING = "Serving on {url} (stop with Ctrl-C)"
 if DEBUG:
     SERVE_GREETING = """
-Assistant is ready on {url}
+Assistant is ready on {url} (development: for this machine alone, without accounts)
 
   Ask:    curl -N -H 'Content-Type: application/json' -d '{"message": "Explain quantum computing"}' \\
             '{url}/api/agent/chat?stream=true'
   Docs:   {url}/api/docs
-  Admin:  {url}/admin/ (first: .venv/bin/python manage.py createsuperuser)
+  Admin:  {url}/ADMIN_PATH/ (first: .venv/bin/python manage.py createsuperuser)
 
 Stop with Ctrl-C.
-"""
+""".replace("ADMIN_PATH", ADMIN_PATH)

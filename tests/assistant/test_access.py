@@ -34,7 +34,7 @@ def test_an_anonymous_caller_may_call_in_development(client: Client) -> None:
     "extra", [{"REMOTE_ADDR": "192.0.2.1"}, {"REMOTE_ADDR": ""}, {"HTTP_X_FORWARDED_FOR": "127.0.0.1"}]
 )
 def test_development_serves_this_machine_alone(client: Client, extra: dict[str, str]) -> None:
-    assert client.get("/api/agents", **extra).status_code == 401
+    assert client.get("/api/agents", **extra).status_code == 403
 
 
 def test_a_key_stands_for_its_user(client: Client, production: None, as_ada: dict[str, str]) -> None:

@@ -12,7 +12,14 @@ from tests.processes import DEVELOPMENT, PATIENCE, ROOT, data_directory, manage,
 
 pytestmark = pytest.mark.server
 
-PRODUCTION = {**DEVELOPMENT, "DEBUG": "", "SECRET_KEY": "for the tests only, and long enough for its purpose here"}
+PRODUCTION = {
+    **DEVELOPMENT,
+    "DEBUG": "",
+    "SECRET_KEY": "for the tests only, and long enough for its purpose here",
+    "ALLOWED_HOSTS": "127.0.0.1",
+    "WEB_CONCURRENCY": "1",
+    "NUM_PROXIES": "0",
+}
 
 
 @pytest.fixture
@@ -91,6 +98,7 @@ def test_it_serves_and_says_what_to_try() -> None:
     with serving() as it:
         assert requests.get(f"{it.url}/admin/login/", timeout=PATIENCE).status_code == 200
         assert "/api/agent/chat?stream=true" in it.log()
+        assert "development: for this machine alone" in it.log()
 
 
 def test_the_port_of_the_command_line_wins_over_the_setting() -> None:
@@ -118,7 +126,7 @@ def test_development_serves_static_files_from_where_they_lie() -> None:
 def test_production_serves_the_static_files_that_were_collected(tmp_path: Path) -> None:
     env = {**PRODUCTION, "STATIC_ROOT": str(tmp_path)}
     assert manage("collectstatic", "--no-input", **env).returncode == 0
-    with serving(**env, ALLOWED_HOSTS="127.0.0.1") as it:
+    with serving(**env) as it:
         response = requests.get(f"{it.url}/static/admin/css/base.css", timeout=PATIENCE)
         missing = requests.get(f"{it.url}/static/..%2f..%2fmanage.py", timeout=PATIENCE)
     assert response.headers["Content-Type"].startswith("text/css")
@@ -127,7 +135,7 @@ def test_production_serves_the_static_files_that_were_collected(tmp_path: Path) 
 
 
 def test_production_starts_without_collected_files(tmp_path: Path) -> None:
-    with serving(**PRODUCTION, STATIC_ROOT=str(tmp_path / "none"), ALLOWED_HOSTS="127.0.0.1") as it:
+    with serving(**PRODUCTION, STATIC_ROOT=str(tmp_path / "none")) as it:
         assert requests.get(f"{it.url}/admin/login/", timeout=PATIENCE).status_code == 200
 
 

@@ -82,7 +82,7 @@ def shake_hands(service: Served, path: str = "/ws/agent/chat", **headers: str) -
         ("/ws/agent/chat", {"Origin": "null"}, 403),
         ("/ws/agent/chat", {"Authorization": "Bearer nonsense"}, 401),
         ("/ws/agent/chat", {"Host": "evil.example", "Origin": "http://evil.example"}, 403),
-        ("/ws/agent/chat", {"X-Forwarded-For": "192.0.2.1"}, 401),
+        ("/ws/agent/chat", {"X-Forwarded-For": "192.0.2.1"}, 403),
         ("/ws/agent/chat", {"Daphne-Root-Path": "/ws"}, 400),
         ("/ws/agent", {}, 403),
         ("/api/agent/chat", {}, 403),

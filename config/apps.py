@@ -1,0 +1,14 @@
+"""The service as an app: what is asked once Django is set up, in each of its processes."""
+
+from django.apps import AppConfig
+from django.conf import settings
+
+
+class ServiceConfig(AppConfig):
+    name = "config"
+    verbose_name = "Service"
+
+    def ready(self) -> None:
+        from config import production, throttles  # noqa: F401  # they want the apps to be there
+
+        production.check(settings)

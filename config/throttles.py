@@ -1,0 +1,167 @@
+"""How often each API key, each user and each address may call, counted in Redis where there is one.
+
+A count is one script that Redis runs whole, so that calls at once never pass a limit together, whichever process they
+reach. While Redis doesn't answer, each process counts for itself.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any, cast
+
+from django.conf import settings
+from django.dispatch import receiver
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from limits import RateLimitItem, parse_many
+from limits.errors import StorageError
+from limits.storage import MemoryStorage, storage_from_string
+from limits.strategies import SlidingWindowCounterRateLimiter
+from rest_framework.request import Request
+from rest_framework.throttling import BaseThrottle
+
+from assistant.models import APIKey, Message
+from assistant.signals import answer_ended
+from assistant.turns import caller_name
+from wire.requests import client_address
+
+logger = logging.getLogger(__name__)
+
+# A slow Redis may cost a call so many seconds.
+SOCKET_SECONDS = 1.0
+# Where tokens are counted; the interpreter waits for what is still to be counted when it ends.
+CHARGING = ThreadPoolExecutor(max_workers=1, thread_name_prefix="throttle")
+
+
+@cache
+def own() -> SlidingWindowCounterRateLimiter:
+    """Return the counts of this process."""
+    return SlidingWindowCounterRateLimiter(MemoryStorage())
+
+
+@cache
+def shared(url: str) -> SlidingWindowCounterRateLimiter:
+    """Return the counts that all processes share."""
+    scheme = "redis+" if url.startswith("unix:") else ""
+    seconds = {"socket_timeout": SOCKET_SECONDS, "socket_connect_timeout": SOCKET_SECONDS}
+    storage: Any = storage_from_string(f"{scheme}{url}", key_prefix="throttle", wrap_exceptions=True, **seconds)
+    return SlidingWindowCounterRateLimiter(storage)
+
+
+def counted(ask: Callable[[SlidingWindowCounterRateLimiter], float | None]) -> float | None:
+    """Ask the shared counts, or this process's own while they can't be reached."""
+    if settings.REDIS_URL:
+        try:
+            return ask(shared(settings.REDIS_URL))
+        except StorageError:
+            logger.exception("throttle=shared state=unreachable")
+    return ask(own())
+
+
+def wait(limits: str, *who: str) -> float | None:
+    """Count a call; return None where it is within all limits (`600/minute; 5000/hour`), else the seconds to wait."""
+    return counted(lambda limiter: hit(limiter, parse_many(limits), who)) if limits else None
+
+
+def hit(limiter: SlidingWindowCounterRateLimiter, items: list[RateLimitItem], who: tuple[str, ...]) -> float | None:
+    for item in items:
+        if not limiter.hit(item, *who):
+            return max(1.0, limiter.get_window_stats(item, *who).reset_time - time.time())
+    return None
+
+
+class Throttle(BaseThrottle):
+    """Refuses who calls too often; a subclass says who is counted, and by which setting."""
+
+    setting: str
+
+    def who(self, request: Request) -> tuple[str, ...] | None:
+        raise NotImplementedError
+
+    def allow_request(self, request: Request, view: Any) -> bool:
+        who = self.who(request)
+        self.seconds = wait(getattr(settings, self.setting), *who) if who else None
+        return self.seconds is None
+
+    def wait(self) -> float | None:
+        return self.seconds
+
+
+class KeyThrottle(Throttle):
+    """Counts the calls of each API key."""
+
+    setting = "THROTTLE_KEY"
+
+    def who(self, request: Request) -> tuple[str, ...] | None:
+        return ("key", str(request.auth.pk)) if isinstance(request.auth, APIKey) else None
+
+
+class UserThrottle(Throttle):
+    """Counts the calls of each user, whatever key or session they come with, and of each address of strangers."""
+
+    setting = "THROTTLE_USER"
+
+    def who(self, request: Request) -> tuple[str, ...]:
+        if request.user and request.user.is_authenticated:
+            return "user", str(request.user.pk)
+        return "address", client_address(request)
+
+
+class TokenThrottle(Throttle):
+    """Refuses views that cost tokens (`throttle_scope = "tokens"`) to who has used up theirs."""
+
+    def who(self, request: Request) -> tuple[str, ...]:
+        return "tokens", caller_name(request.user)
+
+    def allow_request(self, request: Request, view: Any) -> bool:
+        costs = request.method == "POST" and getattr(view, "throttle_scope", None) == "tokens"
+        self.seconds = spent(*self.who(request)) if costs else None
+        return self.seconds is None
+
+
+def spent(*who: str) -> float | None:
+    """Return None where there are tokens left, else the seconds until there are."""
+    items = parse_many(settings.THROTTLE_TOKENS) if settings.THROTTLE_TOKENS else []
+    return counted(lambda limiter: left(limiter.storage, items, who)) if items else None
+
+
+def left(storage: Any, items: list[RateLimitItem], who: tuple[str, ...]) -> float | None:
+    over = [item.key_for(*who) for item in items if storage.get(item.key_for(*who)) >= item.amount]
+    return max((max(1.0, storage.get_expiry(key) - time.time()) for key in over), default=None)
+
+
+def spend(tokens: int, *who: str) -> None:
+    """Count what an answer cost, also where that is more than was left: how much it is shows at its end only."""
+    for item in parse_many(settings.THROTTLE_TOKENS):
+        key, seconds = item.key_for(*who), item.get_expiry()
+        counted(lambda limiter, key=key, seconds=seconds: limiter.storage.incr(key, seconds, tokens))  # type: ignore[misc]
+
+
+@receiver(answer_ended)
+def charge(message: Message, **kwargs: Any) -> None:
+    """Have a thread count an answer's tokens: this runs in the event loop, which may not wait for Redis."""
+    tokens = message.input_tokens + message.output_tokens
+    if settings.THROTTLE_TOKENS and tokens:
+        CHARGING.submit(spend, tokens, "tokens", message.caller)
+
+
+def login_throttled(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+    """Refuse a log-in that was tried too often, for the same name or from the same address."""
+
+    def throttled(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if request.method == "POST" and (seconds := login_wait(request)):
+            sentence = f"Too many attempts to log in. Try again in {math.ceil(seconds)} seconds."
+            headers = {"Retry-After": str(math.ceil(seconds))}
+            return HttpResponse(sentence, "text/plain", status=429, headers=headers)
+        return view(request, *args, **kwargs)
+
+    return throttled
+
+
+def login_wait(request: HttpRequest) -> float | None:
+    name = request.POST.get("username", "").casefold()
+    by_address = wait(settings.THROTTLE_LOGIN, "login from", client_address(cast(Request, request)))
+    return by_address or wait(settings.THROTTLE_LOGIN, "login as", name)
