@@ -1,0 +1,137 @@
+"""Who calls too often, or has spent their tokens, is told when to come back."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import AsyncClient, Client
+
+from assistant.models import APIKey
+from config import throttles
+from tests.assistant.conftest import ThreadedClient, db, upstream  # noqa: F401  # fixtures
+from tests.redis_server import RedisServer, redis_server
+from tests.upstream import Upstream, reply
+
+
+@pytest.fixture(autouse=True)
+def fresh_counts() -> Iterator[None]:
+    yield
+    throttles.own.cache_clear()
+    throttles.shared.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture
+def ada(db: None) -> User:  # noqa: F811
+    return User.objects.create_user("ada", password="a long word")
+
+
+def key_of(user: User) -> dict[str, str]:
+    return {"authorization": f"Bearer {APIKey.issue(user=user, name='test')[1]}"}
+
+
+def statuses(client: Client, headers: dict[str, str], times: int) -> list[int]:
+    return [client.get("/api/agents", headers=headers).status_code for _ in range(times)]
+
+
+def test_a_key_that_calls_too_often_is_429(client: Client, settings: Any, ada: User) -> None:
+    settings.THROTTLE_KEY = "2/minute"
+    headers = key_of(ada)
+    assert statuses(client, headers, 2) == [200, 200]
+    refused = client.get("/api/agents", headers=headers)
+    assert (refused.status_code, refused.json()["code"]) == (429, 429)
+    assert 1 <= int(refused["Retry-After"]) <= 120
+    assert statuses(client, key_of(ada), 2) == [200, 200]
+
+
+def test_a_users_keys_and_sessions_count_together(client: Client, settings: Any, ada: User) -> None:
+    settings.THROTTLE_USER = "3/minute"
+    assert statuses(client, key_of(ada), 2) == [200, 200]
+    assert statuses(client, key_of(ada), 1) == [200]
+    client.force_login(ada)
+    assert statuses(client, {}, 1) == [429]
+    assert statuses(Client(), key_of(User.objects.create_user("bob")), 1) == [200]
+
+
+def test_each_limit_of_several_counts(client: Client, settings: Any, ada: User) -> None:
+    settings.THROTTLE_KEY = "100/minute; 2/hour"
+    assert statuses(client, key_of(ada), 3) == [200, 200, 429]
+
+
+def test_strangers_are_counted_by_their_address(client: Client, settings: Any, db: None) -> None:  # noqa: F811
+    settings.THROTTLE_USER = "1/minute"
+    assert statuses(client, {}, 2) == [200, 429]
+    assert statuses(Client(REMOTE_ADDR="127.0.0.2"), {}, 1) == [200]
+
+
+def test_calls_at_once_never_pass_a_limit_together(settings: Any, redis: RedisServer) -> None:
+    settings.REDIS_URL = redis.url
+    with ThreadPoolExecutor(16) as threads:
+        waits = list(threads.map(lambda _: throttles.wait("50/hour", "many"), range(400)))
+    assert waits.count(None) == 50
+
+
+def test_counts_are_the_same_in_every_process(settings: Any, redis: RedisServer) -> None:
+    settings.REDIS_URL = redis.url
+    assert throttles.wait("1/hour", "one") is None
+    throttles.shared.cache_clear()
+    assert throttles.wait("1/hour", "one")
+
+
+def test_a_redis_that_is_gone_leaves_each_process_its_own_counts(
+    client: Client, settings: Any, ada: User, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.REDIS_URL, settings.THROTTLE_KEY = "redis://127.0.0.1:9/0", "2/minute"
+    assert statuses(client, key_of(ada), 3) == [200, 200, 429]
+    assert "throttle=shared state=unreachable" in caplog.text
+
+
+@pytest.mark.parametrize("shared", [False, True])
+async def test_tokens_that_are_spent_are_429_until_there_are_new_ones(
+    async_client: AsyncClient,
+    settings: Any,
+    upstream: Upstream,  # noqa: F811
+    redis: RedisServer,
+    shared: bool,
+) -> None:
+    settings.THROTTLE_TOKENS = "20/day; 1000/month"
+    settings.REDIS_URL = redis.url if shared else ""
+    upstream.script = reply("Hello", usage=(15, 6))
+    first = await ask(async_client)
+    throttles.CHARGING.submit(int).result()
+    second = await ask(async_client)
+    assert (first.status_code, second.status_code) == (200, 429)
+    assert 60 < int(second["Retry-After"]) <= 24 * 60 * 60
+    assert (await async_client.get("/api/agents")).status_code == 200
+
+
+async def ask(client: AsyncClient) -> Any:
+    return await client.post("/api/agent/chat", {"message": "Hi"}, content_type="application/json")
+
+
+@pytest.fixture
+def async_client() -> AsyncClient:
+    return ThreadedClient()
+
+
+def test_logging_in_is_throttled_by_name_and_by_address(client: Client, settings: Any, ada: User) -> None:
+    settings.THROTTLE_LOGIN = "2/minute"
+    ada.is_staff = True
+    ada.save()
+    for address in ("127.0.0.2", "127.0.0.3"):
+        assert log_in(Client(REMOTE_ADDR=address), "ada", "wrong").status_code == 200
+    refused = log_in(Client(REMOTE_ADDR="127.0.0.4"), "ADA", "a long word")
+    assert (refused.status_code, int(refused["Retry-After"]) > 0) == (429, True)
+    assert [log_in(client, name, "x").status_code for name in ("eve", "mallory", "trudy")] == [200, 200, 429]
+    assert client.get("/admin/login/").status_code == 200
+
+
+def log_in(client: Client, name: str, password: str) -> Any:
+    return client.post("/admin/login/", {"username": name, "password": password})
