@@ -14,7 +14,11 @@ urlpatterns = [
     path("api/", include("assistant.urls")),
     path("api/", include("batching.urls")),
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
-    path("api/docs", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
+    path(
+        "api/docs",
+        SpectacularSwaggerSplitView.as_view(url_name="schema", http_method_names=["get", "head"]),
+        name="docs",
+    ),
 ]
 if settings.METRICS_TOKEN:  # otherwise nothing of Prometheus is imported
     from config.metrics import metrics

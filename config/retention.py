@@ -1,0 +1,41 @@
+"""What is deleted: what is older than it is kept, and all of a person's."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.admin.models import LogEntry
+from django.contrib.contenttypes.models import ContentType
+from django.contrib.sessions.models import Session
+from django.db import transaction
+from django.utils import timezone
+
+from assistant.models import Conversation, Message
+
+# Conversations that are deleted by one statement: none of them keeps others waiting for long.
+SLICE = 500
+
+
+def prune_conversations(*, older_than: timedelta) -> int:
+    """Delete conversations in which nothing was said for so long; returns how many they were."""
+    running = Message.objects.filter(status=Message.Status.RUNNING).values("conversation")
+    old = Conversation.objects.filter(updated_at__lt=timezone.now() - older_than).exclude(pk__in=running)
+    deleted = 0
+    while ids := list(old.order_by("updated_at").values_list("pk", flat=True)[:SLICE]):
+        Conversation.objects.filter(pk__in=ids).delete()
+        deleted += len(ids)
+    return deleted
+
+
+def forget(person: Any) -> dict[str, int]:
+    """Delete a user with all that is theirs, and what the admin's log says of them; returns how many rows of what."""
+    about = ContentType.objects.get_for_model(person)
+    with transaction.atomic():
+        entries, _ = LogEntry.objects.filter(content_type=about, object_id=str(person.pk)).delete()
+        sessions = [session.pk for session in Session.objects.iterator() if belongs(session, person)]
+        Session.objects.filter(pk__in=sessions).delete()
+        _, rows = person.delete()
+    return {**rows, "sessions.Session": len(sessions), "admin.LogEntry": entries + rows.get("admin.LogEntry", 0)}
+
+
+def belongs(session: Session, person: Any) -> bool:
+    return session.get_decoded().get("_auth_user_id") == str(person.pk)
