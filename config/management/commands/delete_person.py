@@ -17,7 +17,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, name: str, **options: Any) -> None:
         users = get_user_model()
         try:
-            person = users._default_manager.get_by_natural_key(name)  # type: ignore[attr-defined]  # of its manager
+            person = users._default_manager.get_by_natural_key(name)
         except users.DoesNotExist:
             raise CommandError(f"There is no user {name}.") from None
         for kind, count in sorted(forget(person).items()):
