@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import Any, cast
 
 from django.conf import settings
@@ -26,6 +25,7 @@ from rest_framework.throttling import BaseThrottle
 from assistant.models import APIKey, Message
 from assistant.signals import answer_ended
 from assistant.turns import caller_name
+from wire.once import once
 from wire.requests import client_address
 
 logger = logging.getLogger(__name__)
@@ -36,13 +36,13 @@ SOCKET_SECONDS = 1.0
 CHARGING = ThreadPoolExecutor(max_workers=1, thread_name_prefix="throttle")
 
 
-@cache
+@once
 def own() -> SlidingWindowCounterRateLimiter:
     """Return the counts of this process."""
     return SlidingWindowCounterRateLimiter(MemoryStorage())
 
 
-@cache
+@once
 def shared(url: str) -> SlidingWindowCounterRateLimiter:
     """Return the counts that all processes share."""
     scheme = "redis+" if url.startswith("unix:") else ""
