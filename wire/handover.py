@@ -74,14 +74,19 @@ class Stream:
         watching = asyncio.create_task(self._watch(asyncio.current_task()))
         try:
             async with aclosing(parts):
+                # Some servers send headers with the first part only, and that may take its time.
+                await self._say(b"")
                 async for part in parts:
-                    await self._send({"type": "http.response.body", "body": part, "more_body": True})
+                    await self._say(part)
             await self._send({"type": "http.response.body"})
         except asyncio.CancelledError:
             if not self._client_left:
                 raise
         finally:
             watching.cancel()
+
+    async def _say(self, part: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": part, "more_body": True})
 
     async def _watch(self, sending: "asyncio.Task[Any] | None") -> None:
         while (await self._receive())["type"] != "http.disconnect":

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import pytest
+import requests
 
 from tests.open_streams import PATIENT, SAYS_LITTLE, Streams, footprint
 from tests.processes import Served, serving, serving_with_uvicorn
+from tests.streams import parse
 from tests.upstream import Upstream
 
 pytestmark = [
@@ -42,3 +44,18 @@ async def test_streams_hold_neither_threads_nor_connections(
             assert statistics.median([await streams.first_token() for _ in range(20)]) < 500
         finally:
             await streams.close()
+
+
+def test_who_resumes_a_quiet_stream_has_its_headers_at_once() -> None:
+    with (
+        Upstream(SAYS_LITTLE).in_thread() as upstream,
+        serving(**PATIENT, ASSISTANT_MODEL="openai:test", OPENAI_BASE_URL=upstream.url) as it,
+        requests.post(f"{it.url}/api/agent/chat?stream=true", json={"message": "Hi"}, stream=True, timeout=10) as first,
+    ):
+        ((_, start),) = parse(next(first.iter_content(None)))
+        # Sooner than the first comment line, which comes after 15 s.
+        resumed = requests.get(
+            f"{it.url}/api/agent/messages/{start['message_id']}/stream?after=2", stream=True, timeout=10
+        )
+        with resumed:
+            assert resumed.headers["Content-Type"] == "text/event-stream"
