@@ -9,7 +9,7 @@ from http.client import HTTPConnection, HTTPException
 from typing import Any
 
 # Seconds for which it asks again.
-PATIENCE = 40
+PATIENCE = 300
 
 
 class Unheard(Exception):

@@ -21,8 +21,9 @@ from tests.processes import stop
 # How many of the latest batches are looked at after a cycle: late writes reach back.
 LATEST = 6
 
-# Seconds after which a cycle is stuck.
+# Seconds without a call, after which a cycle is stuck; and how many times that in all.
 PATIENCE = 60.0
+TIMES = 10
 
 POINTS = (*BEFORE, *AFTER, IN_THE_VIEW)
 # What a client has to do for a point to be reached; all others are reached whatever he does.
@@ -215,11 +216,15 @@ class Loop:
         name = f"{number}-{self.luck.randrange(16**6):06x}"
         trouble = Trouble(self, plan.faults)
         done = self.doing.submit(getattr(self, plan.doing.replace(" ", "_")), name)
-        end = time.monotonic() + self.patience
+        began = latest = time.monotonic()
+        calls = 0
         try:
             while not (done.done() and trouble.is_over and not self.open()):
-                if time.monotonic() > end:
-                    raise Stuck(f"{self.open()} batches are open after {self.patience:g} s")
+                now = time.monotonic()
+                if len(self.record.calls.all) > calls:
+                    calls, latest = len(self.record.calls.all), now
+                if now - latest > self.patience or now - began > TIMES * self.patience:
+                    raise Stuck(f"{self.open()} batches are open, {now - latest:.0f} s after the last call")
                 self.fleet.tend()
                 trouble.step()
                 time.sleep(0.01)

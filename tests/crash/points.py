@@ -46,7 +46,7 @@ AFTER = {
     "cancelled": "queue.cancel",
     "slice accepted": "acceptance.Acceptance.write",
     "committed, not answered": "acceptance.Acceptance.publish",
-    "about to be answered": "views.as_accepted",
+    "about to be answered": "progress.represent",
 }
 IN_THE_VIEW = "in the view"
 
@@ -117,7 +117,7 @@ def place_of(path: str) -> tuple[Any, str]:
     """Return what holds a name of `batching`, such as `queue.claim`, and the name."""
     from django.db.models import deletion
 
-    from batching import acceptance, engine, queue, views
+    from batching import acceptance, engine, progress, queue
 
     modules: dict[str, Any] = {
         "acceptance": acceptance,
