@@ -116,14 +116,14 @@ def test_a_batch_is_watched_to_its_end_read_and_retried(admin: Page, service: Se
     show(admin, service, batch_id)
     moves(admin)
     moves(admin)
-    expect(admin.locator("[data-live=rate]")).not_to_have_text("0 items/s")
-    expect(admin.locator("[data-live=left]")).not_to_have_text("-")
+    expect(admin.locator("[data-live=rate]")).not_to_have_text("0 items/s", timeout=PATIENCE)
+    expect(admin.locator("[data-live=left]")).not_to_have_text("-", timeout=PATIENCE)
     fits(admin)
     ends(admin, "completed")
     assert len(sockets) == 1
     assert admin.evaluate(NUMBER) == 240
-    expect(admin.locator("[data-live=failures]")).to_have_text("404 Not Found 24")
-    expect(admin.get_by_role("heading", name="How long items took")).to_be_visible()
+    expect(admin.locator("[data-live=failures]")).to_have_text("404 Not Found 24", timeout=PATIENCE)
+    expect(admin.get_by_role("heading", name="How long items took")).to_be_visible(timeout=PATIENCE)
     fits(admin)
 
     lines = [json.loads(line) for line in download(admin, "Download NDJSON").splitlines()]
@@ -133,15 +133,17 @@ def test_a_batch_is_watched_to_its_end_read_and_retried(admin: Page, service: Se
     assert sum(row["status"] == "404" for row in rows) == 24
 
     admin.locator("[data-live=failures] a").click()
-    assert admin.locator(".batching-list > li").count() == 24
+    expect(admin.locator(".batching-list > li")).to_have_count(24, timeout=PATIENCE)
     admin.locator(".batching-list summary").first.click()
     admin.get_by_role("link", name="The item by itself").first.click()
-    expect(admin.locator("#batching-command")).to_contain_text(f"curl -X POST {service.url}/api/agent/chat")
+    expect(admin.locator("#batching-command")).to_contain_text(
+        f"curl -X POST {service.url}/api/agent/chat", timeout=PATIENCE
+    )
     fits(admin)
 
     admin.go_back()
     admin.get_by_role("button", name="Retry what failed").click()
-    expect(admin.get_by_text(f"This batch retries {batch_id}")).to_be_visible()
+    expect(admin.get_by_text(f"This batch retries {batch_id}")).to_be_visible(timeout=PATIENCE)
     expect(admin.locator("[data-live=status]")).to_have_text("completed", timeout=PATIENCE)
     assert admin.evaluate(NUMBER) == 24
 
@@ -152,14 +154,14 @@ def test_a_batch_is_cancelled(admin: Page, service: Served, upstream: Upstream) 
     show(admin, service, submit(service, 200))
     expect(admin.locator("[data-count=running]")).not_to_have_text("0", timeout=PATIENCE)
     admin.get_by_role("button", name="Cancel the batch").click()
-    expect(admin.get_by_text("nothing more of this batch starts")).to_be_visible()
+    expect(admin.get_by_text("nothing more of this batch starts")).to_be_visible(timeout=PATIENCE)
     admin.evaluate("window.mark = 'here'")
-    expect(admin.locator("[data-live=status]")).to_have_text("cancelling")
-    expect(admin.locator("[data-count=queued]")).to_have_text("0")
+    expect(admin.locator("[data-live=status]")).to_have_text("cancelling", timeout=PATIENCE)
+    expect(admin.locator("[data-count=queued]")).to_have_text("0", timeout=PATIENCE)
     hold.release()
     ends(admin, "cancelled")
     admin.get_by_role("link", name="History").click()
-    expect(admin.get_by_text("Cancelled.")).to_be_visible()
+    expect(admin.get_by_text("Cancelled.")).to_be_visible(timeout=PATIENCE)
 
 
 def test_a_page_without_a_websocket_asks_again_and_again(admin: Page, service: Served) -> None:
