@@ -103,7 +103,7 @@ class Acceptance:
         if theirs.aggregate(left=Sum(left))["left"] > self.max_queued:
             raise TooManyQueued(f"You may have {self.max_queued} items waiting in background batches.")
 
-    def publish(self, request_hash: str, webhook: str) -> None:
+    def publish(self, request_hash: str, webhook: str = "") -> None:
         """Let the batch be seen and start. Raises `NotRecorded`."""
         with queue.atomic():
             mine = Batch.objects.filter(pk=self.batch.pk, status=Batch.Status.RECEIVING)

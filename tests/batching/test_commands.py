@@ -21,7 +21,7 @@ from batching.management.commands import submit_batch
 from batching.models import Batch, BatchItem
 from tests.batching.background import drain, lines
 from tests.batching.conftest import item
-from tests.batching.test_crash import Service
+from tests.batching.service import Service
 from tests.batching.test_server import ROOT
 
 pytestmark = pytest.mark.usefixtures("committed")

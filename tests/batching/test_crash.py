@@ -1,61 +1,31 @@
 """What is left of background batches when clients hang up and processes die; `tests.crash` does the killing."""
 
 import json
-import os
 import socket
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django.db import connections
 
 from tests.batching.background import LINES, lines
 from tests.batching.conftest import item, until
-from tests.batching.test_server import ROOT, listens
+from tests.batching.service import Service
+from tests.batching.test_server import ROOT
 
 pytestmark = pytest.mark.slow
 
 BACKENDS = ("sqlite", "postgres")
 
 
-class Service:
-    """The host project behind daphne, on a database of its own."""
-
-    def __init__(self, directory: Path) -> None:
-        self.database = directory / "db.sqlite3"
-        settings = {"DJANGO_SETTINGS_MODULE": "tests.host.settings", "DATABASE_URL": f"sqlite:///{self.database}"}
-        env = {**os.environ, **settings, "LEDGER": str(directory / "ledger"), "BATCH_RUN_IN_SERVER": "true"}
-        subprocess.run([sys.executable, "-m", "django", "migrate", "-v0"], cwd=ROOT, env=env, check=True)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        command = [sys.executable, "-m", "daphne", "-v0", "--port", str(self.port), "tests.host.asgi:application"]
-        self.process = subprocess.Popen(command, cwd=ROOT, env=env)
-        until(lambda: listens(self.port), seconds=30)
-
-    def accept(self, items: list[Any]) -> str:
-        headers = {"Content-Type": LINES, "Prefer": "respond-async"}
-        with closing(HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
-            connection.request("POST", "/api/batch", lines(items), headers)
-            answer = connection.getresponse()
-            content = json.loads(answer.read())
-        assert answer.status == 202, content
-        batch_id: str = content["batch_id"]
-        return batch_id
-
-    def rows(self, query: str) -> list[Any]:
-        with closing(sqlite3.connect(self.database, timeout=10)) as connection:
-            return connection.execute(query).fetchall()
-
-
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
-    it = Service(tmp_path)
+    it = Service(tmp_path, BATCH_RUN_IN_SERVER="true")
+    it.start()
     yield it
     it.process.kill()
     it.process.wait()

@@ -22,7 +22,7 @@ from batching import retention, webhooks
 from batching.models import Batch, Webhook
 from tests.batching.background import ASYNC, LINES, accepted, drain, lines
 from tests.batching.conftest import item, until, wsgi
-from tests.batching.test_crash import Service
+from tests.batching.service import Service
 from tests.batching.test_server import ROOT
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
