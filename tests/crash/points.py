@@ -124,7 +124,7 @@ def place_of(path: str) -> tuple[Any, str]:
         "deletion": deletion,
         "engine": engine,
         "queue": queue,
-        "views": views,
+        "progress": progress,
     }
     if settings.BATCH_CELERY_APP:
         from batching import tasks
