@@ -92,7 +92,7 @@ class Postgres:
 
     def crash(self) -> None:
         """Kill the process of one connection, upon which the server drops them all and recovers."""
-        with suppress(psycopg.OperationalError):
+        with suppress(psycopg.OperationalError, ProcessLookupError):
             mine = self.connected().execute("SELECT pid FROM pg_stat_activity WHERE datname = %s", [self.name])
             os.kill(mine.fetchall()[-1][0], signal.SIGKILL)
 
