@@ -338,8 +338,11 @@ def reap(attempts: int, room: int) -> None:
     """Put back into the queue what was claimed by processes that died; give up what was tried often enough."""
     dead = BatchItem.objects.filter(lease_expires_at__lt=timezone.now(), state=BatchItem.State.RUNNING)
     for item in dead.select_related("batch").order_by("pk")[:SLICE]:
+        # It may have been renewed since it was read: taken over first, it is whose it was no more.
+        if not dead.filter(pk=item.pk, fence=item.fence).update(fence=item.fence + 1):
+            continue
         held = Claimed(
-            item.pk, item.batch, None, item.position, item.fence, item.attempts, item.truncated, item.call or ""
+            item.pk, item.batch, None, item.position, item.fence + 1, item.attempts, item.truncated, item.call or ""
         )
         if item.attempts < attempts:
             release(held, timezone.now(), tried=True)

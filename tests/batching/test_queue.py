@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import connection, connections
 from django.db.backends.signals import connection_created
 from django.utils import timezone
 from django.utils.http import http_date
@@ -77,7 +77,7 @@ def test_who_has_lost_his_claim_changes_nothing() -> None:
     queue.reap(3, ROOM)
     assert queue.finish([ended(late)], ROOM) == 0  # it waits again
     (held,) = claim()
-    assert held.fence == late.fence + 1
+    assert held.fence > late.fence
     assert queue.finish([ended(late)], ROOM) == 0  # it is somebody else's
     assert not queue.release(late, timezone.now(), tried=True)
     assert queue.renew([late], 30) == 0
@@ -94,6 +94,23 @@ def test_a_lease_lasts_as_long_as_it_is_prolonged() -> None:
         time.sleep(0.1)
         assert queue.renew([held], 0.2) == 1
         queue.reap(3, ROOM)
+    assert queue.finish([ended(held)], ROOM) == 1
+
+
+def test_a_lease_that_is_prolonged_in_the_last_moment_holds() -> None:
+    made()
+    (held,) = claim(lease=-1)
+    prolonged: list[int] = []
+
+    def prolong_first(execute: Any, sql: str, *rest: Any) -> Any:
+        if sql.startswith("UPDATE") and not prolonged:
+            prolonged.append(0)
+            prolonged[0] = queue.renew([held], 30)
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(prolong_first):
+        queue.reap(1, ROOM)
+    assert prolonged == [1]
     assert queue.finish([ended(held)], ROOM) == 1
 
 
