@@ -37,7 +37,6 @@ clean: ## remove what was made, except var/ (the data) and .env
 	@rm -rf .venv .venv-bench staticfiles .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
-export BACKEND CYCLES SEED
 ifdef PYTHON
 export PYTHON
 endif

@@ -28,8 +28,6 @@ logger = logging.getLogger(__name__)
 
 # More than any model writes in STREAM_TIMEOUT; it bounds what a run away one can make this process hold.
 MAX_CHARS = 1_000_000
-# Steps after which a model that has more of them ready gives way to the loop's other tasks.
-STEPS_AT_ONCE = 4
 
 # Whoever waits may do so in another thread. One lock for all: it is held for a moment.
 endings = Lock()
@@ -242,15 +240,13 @@ class Run:
             raise ModelTimeout(f"The answer took longer than {self._limits.timeout:g} s.") from error
 
     async def _take_all(self, steps: Steps) -> None:
-        taken = 0
         async for step in steps:
             self._take(step)
             if self.transcript.chars > MAX_CHARS:
                 self.transcript.finish_reason = "length"
                 return
-            taken += 1
-            if taken % STEPS_AT_ONCE == 0:
-                await asyncio.sleep(0)
+            # A model that has more ready gives way to the loop's other tasks.
+            await asyncio.sleep(0)
 
     def _take(self, step: Token | ToolCall | ToolResult | Completion) -> None:
         match step:

@@ -338,15 +338,14 @@ def reap(attempts: int, room: int) -> None:
     """Put back into the queue what was claimed by processes that died; give up what was tried often enough."""
     dead = BatchItem.objects.filter(lease_expires_at__lt=timezone.now(), state=BatchItem.State.RUNNING)
     for item in dead.select_related("batch").order_by("pk")[:SLICE]:
-        # It may have been renewed since it was read: taken over first, it is whose it was no more.
-        if not dead.filter(pk=item.pk, fence=item.fence).update(fence=item.fence + 1):
-            continue
-        held = Claimed(
-            item.pk, item.batch, None, item.position, item.fence + 1, item.attempts, item.truncated, item.call or ""
-        )
+        # Its lease may have been prolonged since it was read.
+        now = timezone.now()
         if item.attempts < attempts:
-            release(held, timezone.now(), tried=True)
-        else:
+            changed(f"{RELEASE} AND lease_expires_at < %s", now, 0, item.pk, item.fence, now)
+        elif dead.filter(pk=item.pk, fence=item.fence, lease_expires_at__lt=now).exists():
+            held = Claimed(
+                item.pk, item.batch, None, item.position, item.fence, item.attempts, item.truncated, item.call or ""
+            )
             finish([Ending(held, GAVE_UP)], room)
 
 

@@ -8,6 +8,8 @@ from aiohttp import ClientError, ClientResponse
 from assistant.errors import ModelTimeout
 from assistant.providers.faults import failed
 
+# More at once would keep the loop's other tasks waiting while it is decoded.
+BLOCK_BYTES = 2048
 # What comes after the last event comes at once, or the connection isn't worth keeping.
 DRAIN_SECONDS = 0.1
 
@@ -36,7 +38,7 @@ class Blocks:
             self._deadline = self._loop.time() + self._idle_timeout
         self._waiting = True
         try:
-            return await self._response.content.readany()
+            return await self._response.content.read(BLOCK_BYTES)
         except (ClientError, OSError) as error:
             if self._expired:
                 raise ModelTimeout from None

@@ -103,13 +103,13 @@ def test_a_lease_that_is_prolonged_in_the_last_moment_holds() -> None:
     prolonged: list[int] = []
 
     def prolong_first(execute: Any, sql: str, *rest: Any) -> Any:
-        if sql.startswith("UPDATE") and not prolonged:
+        if not sql.startswith("SELECT") and not prolonged:
             prolonged.append(0)
             prolonged[0] = queue.renew([held], 30)
         return execute(sql, *rest)
 
     with connection.execute_wrapper(prolong_first):
-        queue.reap(1, ROOM)
+        queue.reap(3, ROOM)
     assert prolonged == [1]
     assert queue.finish([ended(held)], ROOM) == 1
 

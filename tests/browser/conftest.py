@@ -1,7 +1,9 @@
 """A real Chromium, the one that the system's packages bring."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, sync_playwright
@@ -29,10 +31,23 @@ def stage(scripted_service: tuple[Served, Upstream]) -> Iterator[Stage]:
 @pytest.fixture
 def page(tmp_path: Path) -> Iterator[Page]:
     """A page of a Chromium with a profile of its own."""
+    with chromium(tmp_path) as page:
+        yield page
+
+
+@pytest.fixture
+def free_page(tmp_path: Path) -> Iterator[Page]:
+    """A page in which a test may run scripts of its own: no Content-Security-Policy holds there."""
+    with chromium(tmp_path, bypass_csp=True) as page:
+        yield page
+
+
+@contextmanager
+def chromium(directory: Path, **options: Any) -> Iterator[Page]:
     program = needs("chromium")
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
-            tmp_path / "profile", executable_path=program, headless=True, args=FLAGS
+            directory / "profile", executable_path=program, headless=True, args=FLAGS, **options
         )
         try:
             yield context.pages[0]

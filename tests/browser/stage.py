@@ -32,7 +32,7 @@ Document.objects.create(title="Quark", source="quark", url="https://quark.exampl
     text="A quark is an elementary particle. Quarks make protons and neutrons.")
 Document.objects.create(title="Curd", source="curd", url="javascript:alert(1)", text="A curd is a fresh cheese.")
 """
-SETTINGS = {"DJANGO_SETTINGS_MODULE": "tests.csp_settings"}
+SETTINGS = {"DJANGO_SETTINGS_MODULE": "tests.stage_settings"}
 AXE = Path(__file__).with_name("vendor") / "axe" / "axe.js"
 REPORT = """document.addEventListener("securitypolicyviolation",
     ({effectiveDirective, blockedURI}) => complain(`${effectiveDirective} ${blockedURI}`))"""

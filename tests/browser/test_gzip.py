@@ -27,7 +27,7 @@ READ = """() => {
 }"""
 
 
-def test_tokens_arrive_before_the_last_was_sent(page: Page) -> None:
+def test_tokens_arrive_before_the_last_was_sent(free_page: Page) -> None:
     hold = Hold()
     script = holding("One", hold=hold, then=[" two"])
     with (
@@ -36,13 +36,13 @@ def test_tokens_arrive_before_the_last_was_sent(page: Page) -> None:
             ASSISTANT_MODEL="openai:test", OPENAI_BASE_URL=upstream.url, DJANGO_SETTINGS_MODULE="tests.gzip_settings"
         ) as service,
     ):
-        page.goto(service.url)
-        page.evaluate(READ)
-        page.wait_for_function("window.seen.includes('One')")
-        assert page.evaluate("window.over") is False
+        free_page.goto(service.url)
+        free_page.evaluate(READ)
+        free_page.wait_for_function("window.seen.includes('One')")
+        assert free_page.evaluate("window.over") is False
         # What Django 5.2 compresses, Chromium shows up to the first event.
-        assert page.evaluate("window.encoding") == "identity"
+        assert free_page.evaluate("window.encoding") == "identity"
         hold.release()
-        page.wait_for_function("window.over")
-        assert '" two"' in page.evaluate("window.seen")
-        assert '"type": "end"' in page.evaluate("window.seen")
+        free_page.wait_for_function("window.over")
+        assert '" two"' in free_page.evaluate("window.seen")
+        assert '"type": "end"' in free_page.evaluate("window.seen")

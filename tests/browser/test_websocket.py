@@ -30,24 +30,24 @@ def data(tmp_path: Path) -> Path:
     return directory
 
 
-def test_a_page_of_ours_connects_with_its_session_and_another_sites_does_not(page: Page, data: Path) -> None:
+def test_a_page_of_ours_connects_with_its_session_and_another_sites_does_not(free_page: Page, data: Path) -> None:
     words = ["Quantum", " computing", " is"]
     with (
         Upstream(reply(*words, pause=0.03)).in_thread() as upstream,
         serving(lambda: data, OPENAI_BASE_URL=upstream.url) as service,
     ):
-        page.goto(f"{service.url}/admin/")
-        page.get_by_label("Username").fill("ada")
-        page.get_by_label("Password").fill("x")
-        page.get_by_role("button", name="Log in").click()
-        page.goto(service.url)
-        page.evaluate(LISTEN)
-        page.add_script_tag(content=documented("js"))
-        page.wait_for_function(ENDED)
-        events = check(list(enumerate(page.evaluate("window.events"), start=1)))
+        free_page.goto(f"{service.url}/admin/")
+        free_page.get_by_label("Username").fill("ada")
+        free_page.get_by_label("Password").fill("x")
+        free_page.get_by_role("button", name="Log in").click()
+        free_page.goto(service.url)
+        free_page.evaluate(LISTEN)
+        free_page.add_script_tag(content=documented("js"))
+        free_page.wait_for_function(ENDED)
+        events = check(list(enumerate(free_page.evaluate("window.events"), start=1)))
         assert text(events) == "".join(words)
-        assert page.evaluate(LISTED) == 1
+        assert free_page.evaluate(LISTED) == 1
 
-        page.goto(service.url.replace("127.0.0.1", "localhost"))
-        assert page.evaluate(REFUSED, f"{service.url.replace('http', 'ws')}/ws/agent/chat") == 1006
+        free_page.goto(service.url.replace("127.0.0.1", "localhost"))
+        assert free_page.evaluate(REFUSED, f"{service.url.replace('http', 'ws')}/ws/agent/chat") == 1006
         assert "socket=refused status=403" in service.log()
