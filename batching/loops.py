@@ -3,7 +3,7 @@
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -29,3 +29,16 @@ def background(process: int) -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="batch-loop", daemon=True).start()
     return loop
+
+
+def blocking(parts: AsyncGenerator[bytes]) -> Iterator[bytes]:
+    """Yield the same to a server that speaks WSGI: it reads in a thread what happens in a loop beside it."""
+
+    async def following() -> bytes | None:
+        return await anext(parts, None)
+
+    try:
+        while part := wait(following, in_server=False):
+            yield part
+    finally:
+        wait(parts.aclose, in_server=False)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, cast
@@ -98,19 +98,6 @@ def line(row: BatchItem) -> bytes:
 
 def response(parts: AsyncGenerator[bytes], media_type: str, *, in_server: bool) -> EventStreamResponse:
     """Return the response that carries a stream; `in_server` tells whether the server has an event loop (ASGI)."""
-    made = EventStreamResponse(parts if in_server else cast(Any, blocking(parts)))
+    made = EventStreamResponse(parts if in_server else cast(Any, loops.blocking(parts)))
     made.headers["Content-Type"] = media_type
     return made
-
-
-def blocking(parts: AsyncGenerator[bytes]) -> Iterator[bytes]:
-    """Yield the same to a server that speaks WSGI: it reads in a thread what happens in a loop beside it."""
-
-    async def following() -> bytes | None:
-        return await anext(parts, None)
-
-    try:
-        while part := loops.wait(following, in_server=False):
-            yield part
-    finally:
-        loops.wait(parts.aclose, in_server=False)

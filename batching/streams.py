@@ -136,23 +136,14 @@ async def finished(closing: Future[None], seconds: float) -> None:
 
 
 class BlockingStream:
-    """The same for a server that speaks WSGI: it reads in a thread what happens in a loop beside it."""
+    """The same for a server that speaks WSGI."""
 
     def __init__(self, stream: Stream) -> None:
         self.close = stream.close
         self._stream = stream
 
     def __iter__(self) -> Iterator[bytes]:
-        parts = aiter(self._stream)
-
-        async def following() -> bytes | None:
-            return await anext(parts, None)
-
-        try:
-            while part := loops.wait(following, in_server=False):
-                yield part
-        finally:
-            loops.wait(parts.aclose, in_server=False)
+        return loops.blocking(aiter(self._stream))
 
 
 def live(stream: Stream, media_type: str, *, in_server: bool) -> EventStreamResponse:
