@@ -1,12 +1,8 @@
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import StringIO
-from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
@@ -15,6 +11,7 @@ from django.core.management import CommandError, call_command
 from assistant.assets import ENCYCLOPEDIA, SMOLLM2, Asset, AssetError, fetch
 from assistant.models import Document
 from assistant.search import search
+from tests.processes import manage
 
 CONTENT = b"weights" * 1_000
 
@@ -196,10 +193,7 @@ class TestPrepare:
 
 def test_prepare_makes_an_empty_database_ready_and_is_silent_the_second_time(tmp_path):
     put_assets(tmp_path)
-    database = {"ASSISTANT_DATA_DIR": str(tmp_path), "DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3"}
-    environment = os.environ | database | {"DEBUG": "true"}
-    manage = Path(__file__).parents[2] / "manage.py"
-    run = [subprocess.check_output([sys.executable, manage, "prepare"], env=environment, text=True) for _ in range(2)]
-    assert "Brought the database up to date" in run[0]
-    assert "Loaded 2 articles" in run[0]
-    assert run[1] == ""
+    first, second = [manage("prepare", ASSISTANT_DATA_DIR=str(tmp_path), DEBUG="true") for _ in range(2)]
+    assert "Brought the database up to date" in first.stdout, first.stderr
+    assert "Loaded 2 articles" in first.stdout
+    assert (second.returncode, second.stdout) == (0, "")

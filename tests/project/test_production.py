@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 import requests
@@ -115,13 +116,10 @@ def no_proxy(settings: Any) -> None:
 
 
 @pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, str]]:
+def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The variables that the service's settings are read with."""
-    variables = CLEAN | STRONG | {"ASSISTANT_DATA_DIR": str(tmp_path)}
-    for name in os.environ:
-        monkeypatch.delenv(name)
-    yield variables
-    monkeypatch.undo()
+    with mock.patch.dict(os.environ, clear=True):
+        yield CLEAN | STRONG | {"ASSISTANT_DATA_DIR": str(tmp_path)}
 
 
 def settings_with(environment: dict[str, str]) -> Any:
