@@ -20,6 +20,7 @@ class Transport(tcp.Server):  # type: ignore[misc]  # Twisted has no types that 
 
     taken = 0
     stalled = False
+    corked = False
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -31,6 +32,23 @@ class Transport(tcp.Server):  # type: ignore[misc]  # Twisted has no types that 
         if isinstance(taken, int):
             self.taken += taken
         return taken
+
+    # A part of a response leaves in one piece, and at once: to be told by the loop that the socket takes it costs more
+    # than to send it.
+
+    def startWriting(self) -> None:  # noqa: N802
+        if not self.corked:
+            super().startWriting()
+
+    def cork(self) -> None:
+        """Hold back what is written until `uncork`."""
+        self.corked = True
+
+    def uncork(self) -> None:
+        """Send what was written; what the socket doesn't take yet, and a close, are left to the loop."""
+        self.corked = False
+        if self.connected and (self.doWrite() is not None or self.dataBuffer):
+            super().startWriting()
 
     def drop(self) -> None:
         self.stalled = True

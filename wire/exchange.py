@@ -97,11 +97,19 @@ class Exchange(WebRequest):  # type: ignore[misc]  # daphne has no types
             return
         if message["type"] == "http.response.start":
             self.server.check_headers_type(message)
-        self.handle_reply(message)
+        transport = self.channel.transport
+        transport.cork()
+        try:
+            self.handle_reply(message)
+        finally:
+            transport.uncork()
         if not self.finished and (full := self.channel.full):
             await full.wait()
 
     def handle_reply(self, message: Mapping[str, Any]) -> None:
+        if self.startedWriting and message.get("more_body"):  # a stream's next part: daphne's way there is longer
+            self.write(message.get("body", b""))
+            return
         if message["type"] == "http.response.start" and draining.begun.has_come:
             self.say_goodbye()
         super().handle_reply(message)
