@@ -285,7 +285,7 @@ class Exchange:
             with suppress(TimeoutError):
                 async with asyncio.timeout(STOP_SECONDS):
                     while not log.closed:
-                        await log.wait(STOP_SECONDS)
+                        await log.wait()
 
     def _live(self) -> dict[str, Followed]:
         return {pk: followed for pk, followed in self._followed.items() if not followed.log.closed}

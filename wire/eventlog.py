@@ -20,7 +20,7 @@ class EventLog:
         self.payloads: list[str] = []
         self.closed = False
         # Lists: few read along, and an empty one is a quarter of a set.
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: list[asyncio.Future[bool]] = []
         self._watchers: list[Callable[[], None]] = []
 
     def append(self, payload: str) -> None:
@@ -40,19 +40,18 @@ class EventLog:
         """Tell whether a reader at `cursor` has everything that will ever be."""
         return self.closed and cursor >= len(self.payloads)
 
-    async def wait(self, seconds: float) -> bool:
-        """Wait for the next event; False when none came within `seconds`."""
-        waiter = asyncio.get_running_loop().create_future()
+    async def wait(self) -> None:
+        """Wait for the next event."""
+        await self.waiting(asyncio.get_running_loop().create_future())
+
+    async def waiting(self, waiter: "asyncio.Future[bool]") -> bool:
+        """Wait for the next event, which makes `waiter` true, or for what somebody else makes it; return that."""
         self._waiters.append(waiter)
         try:
-            async with asyncio.timeout(seconds):
-                await waiter
-        except TimeoutError:
-            return False
+            return await waiter
         finally:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
-        return True
 
     @contextmanager
     def watched(self, watcher: Callable[[], None]) -> Iterator[None]:
@@ -68,17 +67,61 @@ class EventLog:
             watcher()
         for waiter in self._waiters:
             if not waiter.done():
-                waiter.set_result(None)
+                waiter.set_result(True)
         self._waiters.clear()
 
 
 async def follow(log: EventLog, cursor: int = 0, *, patience: float) -> AsyncGenerator[Event | None]:
     """Yield the events after `cursor`, live, until the log is closed; None after `patience` seconds without one."""
-    while not log.ended_before(cursor):
-        for payload in log.after(cursor):
-            cursor += 1
-            yield cursor, payload
-            if cursor % EVENTS_AT_ONCE == 0:
-                await asyncio.sleep(0)
-        if not log.ended_before(cursor) and not log.after(cursor) and not await log.wait(patience):
-            yield None
+    silence = Silence(log, patience)
+    try:
+        while not log.ended_before(cursor):
+            for payload in log.after(cursor):
+                cursor += 1
+                yield cursor, payload
+                if cursor % EVENTS_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+            if not log.ended_before(cursor) and not log.after(cursor) and not await silence.broken():
+                yield None
+    finally:
+        silence.close()
+
+
+class Silence:
+    """Waits for events, and for `patience` seconds at most.
+
+    One timer looks after all of a reader's waits: one for each would cost as much as sending an event.
+    """
+
+    __slots__ = ("_log", "_loop", "_patience", "_since", "_timer", "_waiter")
+
+    def __init__(self, log: EventLog, patience: float) -> None:
+        self._log = log
+        self._loop = asyncio.get_running_loop()
+        self._patience = patience
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def broken(self) -> bool:
+        """Return whether an event came in time."""
+        self._waiter = self._loop.create_future()
+        self._since = self._loop.time()
+        if self._timer is None:
+            self._look_in(self._patience)
+        return await self._log.waiting(self._waiter)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look_in(self, seconds: float) -> None:
+        self._timer = self._loop.call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._waiter.done():  # nobody waits
+            return
+        left = self._since + self._patience - self._loop.time()
+        if left > 0:
+            self._look_in(left)
+        else:
+            self._waiter.set_result(False)

@@ -58,6 +58,16 @@ async def test_a_quiet_stream_has_comment_lines() -> None:
         assert [part async for part in parts][-1] == frame(1, "end")
 
 
+async def test_a_comment_line_comes_after_so_long_without_an_event_and_not_sooner() -> None:
+    log, loop = EventLog(), asyncio.get_running_loop()
+    async with aclosing(follow(log, patience=0.2)) as events:
+        loop.call_later(0.15, log.append, "1")
+        assert await anext(events) == (1, "1")
+        since = loop.time()
+        assert await anext(events) is None
+        assert loop.time() - since > 0.19
+
+
 async def test_a_reader_that_leaves_is_forgotten() -> None:
     log = EventLog()
     events = follow(log, patience=5)
