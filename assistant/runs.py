@@ -21,7 +21,7 @@ from assistant.providers import Completion
 from assistant.signals import answer_ended, reader_came, reader_left
 from assistant.threads import in_thread
 from wire.errors import SENTENCES
-from wire.eventlog import EventLog
+from wire.eventlog import EVENTS_AT_ONCE, EventLog
 from wire.json import UNSTORABLE
 
 logger = logging.getLogger(__name__)
@@ -240,13 +240,15 @@ class Run:
             raise ModelTimeout(f"The answer took longer than {self._limits.timeout:g} s.") from error
 
     async def _take_all(self, steps: Steps) -> None:
+        taken = 0
         async for step in steps:
             self._take(step)
             if self.transcript.chars > MAX_CHARS:
                 self.transcript.finish_reason = "length"
                 return
-            # A model that has more ready gives way to the loop's other tasks.
-            await asyncio.sleep(0)
+            taken += 1
+            if taken % EVENTS_AT_ONCE == 0:  # a model that never waits gives way to the loop's other tasks
+                await asyncio.sleep(0)
 
     def _take(self, step: Token | ToolCall | ToolResult | Completion) -> None:
         match step:

@@ -29,6 +29,7 @@ class Blocks:
         self._heard = False
         self._waiting = False
         self._expired = False
+        self._read = 0
         self._look_again(deadline)
 
     async def next(self) -> bytes:
@@ -36,9 +37,13 @@ class Blocks:
         if self._heard:
             self._heard = False
             self._deadline = self._loop.time() + self._idle_timeout
+        if self._read < self._response.content.total_bytes:  # there is more: the loop's other tasks come first
+            await asyncio.sleep(0)
         self._waiting = True
         try:
-            return await self._response.content.read(BLOCK_BYTES)
+            block = await self._response.content.read(BLOCK_BYTES)
+            self._read += len(block)
+            return block
         except (ClientError, OSError) as error:
             if self._expired:
                 raise ModelTimeout from None
