@@ -1,6 +1,7 @@
 """The server behind `manage.py serve`: daphne's, started and stopped so that nobody has to guess what happened."""
 
-# daphne installs the reactor that runs on asyncio, so it comes before anything else of Twisted's.
+# The reactor comes before anything else of Twisted's.
+from wire.loop import loop  # isort:skip
 import daphne.server  # isort:skip
 
 import asyncio
@@ -103,7 +104,6 @@ class Server(daphne.server.Server):  # type: ignore[misc]  # daphne has no types
     def run(self) -> None:
         """Return once the server has stopped. Raises `CannotListen` and `StartupFailed`."""
         check_free(self.host, self.port)
-        loop = daphne.server.twisted_loop
         asyncio.set_event_loop(loop)
         twisted_log.addObserver(log_trouble)
         for number in (signal.SIGINT, signal.SIGTERM):
