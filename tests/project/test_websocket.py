@@ -157,7 +157,7 @@ async def test_two_hundred_connections_hold_no_thread_and_no_database(service: S
         for _ in range(10):
             await asyncio.gather(*(answered() for _ in range(20)))
         threads, files = held(service)
-        assert threads < 20
+        assert threads < 30
         assert files < 60  # what few threads have had: SQLite keeps some open for the next connection
 
 
