@@ -1,18 +1,17 @@
-"""The admin: agents to edit, conversations to read, keys to issue, documents to keep."""
+"""The admin: agents to edit, conversations to read, documents to keep; `key_admin` has the keys."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
-from assistant import toolbox
-from assistant.models import Agent, APIKey, Conversation, Document, Message
+from assistant import key_admin, toolbox  # noqa: F401  # importing registers
+from assistant.models import Agent, Conversation, Document, Message
 from assistant.providers import get_model
 
 
@@ -112,33 +111,6 @@ class ConversationAdmin(ReadOnly, admin.ModelAdmin):
     @admin.display(ordering="turn_count")
     def turns(self, conversation: Conversation) -> int:
         return conversation.turn_count  # type: ignore[attr-defined,no-any-return]  # annotated above
-
-
-@admin.register(APIKey)
-class APIKeyAdmin(admin.ModelAdmin):
-    list_display = ["name", "hint", "user", "created_at", "last_used_at", "revoked_at"]
-    list_filter = ["revoked_at"]
-    list_select_related = ["user"]
-    search_fields = ["name", "hint"]
-    autocomplete_fields = ["user"]
-    fields = ["name", "user"]
-    actions = ["revoke"]
-
-    def has_change_permission(self, request: HttpRequest, obj: APIKey | None = None) -> bool:
-        return obj is None and super().has_change_permission(request, obj)
-
-    def save_model(self, request: HttpRequest, obj: APIKey, form: Any, change: bool) -> None:
-        issued, secret = APIKey.issue(user=obj.user, name=obj.name)
-        obj.pk = issued.pk
-        shown = format_html("The key, shown this once: <code>{}</code>", secret)
-        self.message_user(request, shown, messages.WARNING)
-
-    @admin.action(description="Revoke the selected API keys", permissions=["delete"])
-    def revoke(self, request: HttpRequest, keys: Iterable[APIKey]) -> None:
-        for key in keys:
-            key.revoke()
-            self.log_change(request, key, "Revoked.")
-        self.message_user(request, "Revoked: they stop working at once.")
 
 
 @admin.register(Document)

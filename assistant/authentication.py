@@ -34,7 +34,8 @@ class APIKeyAuthentication(BaseAuthentication):
     def note_use(self, key: APIKey) -> None:
         now = timezone.now()
         if key.last_used_at is None or now - key.last_used_at > LAST_USE_PRECISION:
-            APIKey.objects.filter(pk=key.pk).update(last_used_at=now)
+            # Of the calls that come together now, one writes.
+            APIKey.objects.filter(pk=key.pk).unused_since(now - LAST_USE_PRECISION).update(last_used_at=now)
 
 
 class APIKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # registers itself

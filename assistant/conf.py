@@ -21,6 +21,8 @@ class Settings:
     """Answers that a process writes at once."""
     CHAT_CONCURRENCY_PER_CALLER: Count = 100
     """Of these, answers for one caller."""
+    USER_TOKENS_PER_MONTH: Count | None = None
+    """Tokens that a user may spend in a month, in and out, where the admin says nothing else."""
     TOOL_TIMEOUT: Seconds = 30
     MESSAGE_MAX_CHARS: Count = 32_000
     ASSISTANT_MODEL: Annotated[str, Field(pattern=r"^[\w-]+:.+")] = "local:smollm2"

@@ -69,6 +69,13 @@ class Unreachable(AssistantError):
     retry_after = 5
 
 
+class TokensSpent(AssistantError):
+    """The caller may come back next month."""
+
+    status = 429
+    message = "The tokens of this month are used up."
+
+
 class ModelError(AssistantError):
     """The model failed: it answered with an error, hung up, or sent what can't be read."""
 

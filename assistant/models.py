@@ -5,14 +5,14 @@ import json
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, ClassVar, Self, cast
 
 from django.conf import settings
 from django.contrib.auth.models import Group
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models
-from django.db.models import Exists, OuterRef, Q
+from django.db import models, transaction
+from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.text import slugify
@@ -24,6 +24,8 @@ Caller = Any  # the project's user model, or AnonymousUser
 
 # A running answer whose process hasn't renewed it for so long is somebody else's to end.
 LEASE = timedelta(seconds=30)
+# What a token is taken to be where the model didn't count.
+CHARS_PER_TOKEN = 4
 # How an answer ends whose process stopped.
 INTERRUPTED = Failed("The service stopped while it was answering.", 503, retryable=True)
 
@@ -209,6 +211,15 @@ class Message(models.Model):
     lease_expires_at = models.DateTimeField(
         default=lease_end, editable=False, help_text="If it is running after this moment, its process is gone."
     )
+    api_key = models.ForeignKey(
+        "APIKey",
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        db_index=False,
+        help_text="The key that asked.",
+    )
     caller = models.CharField(max_length=64, help_text="Whose Idempotency-Key it is.")
     idempotency_key = models.CharField(max_length=255, null=True, blank=True)  # noqa: DJ001  # null: no key, not unique
     request_hash = models.CharField(max_length=64, blank=True)
@@ -239,6 +250,13 @@ class Message(models.Model):
     @property
     def usage(self) -> Usage:
         return Usage(self.input_tokens, self.output_tokens)
+
+    @property
+    def spent(self) -> Usage:
+        """What counts as used: by the length of what was said where the model didn't come to tell its tokens."""
+        if self.usage != Usage() or not self.text:
+            return self.usage
+        return Usage(*(-(-len(text) // CHARS_PER_TOKEN) for text in (self.prompt, self.text)))
 
     @property
     def tool_calls(self) -> list[dict[str, Any]]:
@@ -301,12 +319,15 @@ class Message(models.Model):
         self.finished_at = timezone.now()
 
     def store_ending(self) -> Finished | Failed:
-        """Write the ending and return it; where another process took the answer over, it was interrupted."""
+        """Write the ending with what it cost, and return it; what another process took over was interrupted."""
         values = {name: getattr(self, name) for name in ENDING_FIELDS}
-        if Message.objects.filter(pk=self.pk).running(self.process).update(**values):
-            Conversation.objects.filter(pk=self.conversation_id).update(updated_at=self.finished_at)
-        else:
-            self.status, self.error, self.finish_reason = self.Status.INTERRUPTED, asdict(INTERRUPTED), ""
+        with transaction.atomic():
+            if Message.objects.filter(pk=self.pk).running(self.process).update(**values):
+                Conversation.objects.filter(pk=self.conversation_id).update(updated_at=self.finished_at)
+                # Last: others who wait for this row wait for a commit.
+                MonthlyUsage.objects.charge(self)
+            else:
+                self.status, self.error, self.finish_reason = self.Status.INTERRUPTED, asdict(INTERRUPTED), ""
         return self.ending()
 
     def take_events(self, payloads: Sequence[str]) -> None:
@@ -353,6 +374,9 @@ class APIKeyQuerySet(models.QuerySet["APIKey"]):
     def usable(self) -> Self:
         return self.filter(revoked_at=None, user__is_active=True)
 
+    def unused_since(self, moment: datetime) -> Self:
+        return self.filter(Q(last_used_at=None) | Q(last_used_at__lt=moment))
+
 
 class APIKey(models.Model):
     """A named secret that stands for its user. The secret is shown once; only its digest is stored.
@@ -361,11 +385,32 @@ class APIKey(models.Model):
     """
 
     PREFIX = "sk_"
+    # Of a key that was made just now: in no column, so that nothing can read it again.
+    secret: str = ""
+
+    class Scope(models.TextChoices):
+        CHAT = "chat", "chat: ask agents; read, rename and delete conversations"
+        TOOLS = "tools", "tools: list and run tools"
+        BATCHES = "batches", "batches: send, read, cancel and retry them; each item needs its own scope"
+        READ = "read", "read: GET everything, change nothing"
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_keys")
     name = models.CharField(max_length=100, help_text="What it is for.")
     hint = models.CharField(max_length=12, editable=False, help_text="How it begins, to tell it from others.")
     digest = models.CharField(max_length=64, unique=True, editable=False)
+    scopes = models.JSONField(default=list, blank=True, help_text="What it may call; none means everything.")
+    requests_per_minute = models.PositiveIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(1)], help_text="Empty: THROTTLE_KEY."
+    )
+    tokens_per_minute = models.PositiveIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(1)], help_text="In and out together. Empty: no limit."
+    )
+    tokens_per_month = models.PositiveBigIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="In and out together, by the calendar in UTC. Empty: no limit but the user's.",
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -381,18 +426,97 @@ class APIKey(models.Model):
         return f"{self.name} ({self.hint}...)"
 
     @classmethod
-    def issue(cls, *, user: Any, name: str) -> tuple["APIKey", str]:
+    def issue(cls, *, user: Any, name: str, **limits: Any) -> tuple["APIKey", str]:
         """Make a key and return it with its secret, which can't be read again."""
-        secret = cls.PREFIX + secrets.token_urlsafe(32)
-        return cls.objects.create(user=user, name=name, hint=secret[:8], digest=digest(secret)), secret
+        key = cls(user=user, name=name, **limits)
+        key.make_secret()
+        key.save(force_insert=True)
+        return key, key.secret
+
+    def make_secret(self) -> None:
+        self.secret = self.PREFIX + secrets.token_urlsafe(32)
+        self.hint, self.digest = self.secret[:8], digest(self.secret)
+
+    def may_call(self, method: str | None, needed: Sequence[str]) -> bool:
+        """Tell whether the scopes allow a call that needs others; what needs none that is known isn't for scopes."""
+        if not self.scopes or (method in READING and self.Scope.READ in self.scopes):
+            return True
+        return bool(needed) and set(needed) <= set(self.scopes)
 
     def revoke(self) -> None:
         self.revoked_at = timezone.now()
         self.save(update_fields=["revoked_at"])
 
 
+READING = ("GET", "HEAD", "OPTIONS")
+
+
 def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
+
+
+class Allowance(models.Model):
+    """How many tokens a user may spend in a month, where it isn't what others may (USER_TOKENS_PER_MONTH)."""
+
+    user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="token_allowance")
+    tokens_per_month = models.PositiveBigIntegerField(
+        validators=[MinValueValidator(1)], help_text="In and out together, by the calendar in UTC."
+    )
+
+    class Meta:
+        ordering = ["user"]
+        verbose_name = "user's allowance"
+        verbose_name_plural = "users' allowances"
+
+    def __str__(self) -> str:
+        return str(self.user)
+
+
+def month_of(moment: datetime) -> date:
+    """Return the first day of the month, in UTC."""
+    return moment.astimezone(UTC).date().replace(day=1)
+
+
+class MonthlyUsageQuerySet(models.QuerySet["MonthlyUsage"]):
+    def charge(self, message: Message) -> None:
+        """Count an answer that has ended, in its month; a stranger's isn't counted."""
+        owner, spent = message.conversation.owner_id, message.spent
+        if owner is None:
+            return
+        month = month_of(message.finished_at or timezone.now())
+        row: dict[str, Any] = {"user_id": owner, "api_key_id": message.api_key_id, "month": month}
+        counts = {"answers": 1, "input_tokens": spent.input_tokens, "output_tokens": spent.output_tokens}
+        more = {name: F(name) + count for name, count in counts.items()}
+        if not self.filter(**row).update(**more):
+            self.get_or_create(**row)
+            self.filter(**row).update(**more)
+
+
+class MonthlyUsage(models.Model):
+    """What a user's answers that ended in a month have cost, with one of their keys or with none."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    api_key = models.ForeignKey(APIKey, null=True, on_delete=models.CASCADE, related_name="monthly_usage")
+    month = models.DateField(help_text="Its first day, in UTC.")
+    answers = models.PositiveIntegerField(default=0)
+    input_tokens = models.PositiveBigIntegerField(default=0)
+    output_tokens = models.PositiveBigIntegerField(default=0)
+
+    objects: ClassVar[models.Manager["MonthlyUsage"]] = MonthlyUsageQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-month", "user", "api_key"]
+        verbose_name = "usage"
+        verbose_name_plural = "usage by month"
+        constraints = [
+            models.UniqueConstraint(fields=["user", "month", "api_key"], name="one_usage_of_a_key_a_month"),
+            models.UniqueConstraint(
+                fields=["user", "month"], condition=Q(api_key=None), name="one_usage_without_a_key_a_month"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.month:%Y-%m} {self.user}"
 
 
 class Document(models.Model):

@@ -1,4 +1,4 @@
-"""Who may call, where a project doesn't say otherwise."""
+"""Who may call, and what, where a project doesn't say otherwise."""
 
 from ipaddress import ip_address
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 from django.conf import settings
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
+
+from assistant.models import APIKey
 
 FORWARDING_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
 
@@ -15,6 +17,23 @@ class IsAuthenticatedOrDevelopment(BasePermission):
 
     def has_permission(self, request: Request, view: Any) -> bool:
         return bool(request.user and request.user.is_authenticated) or is_local_development(request)
+
+
+class HasScope(BasePermission):
+    """Holds API keys to their scopes; a view says in `required_scopes` which ones it needs.
+
+    The attribute is django-oauth-toolkit's. A key without scopes may call everything; one that has some may not call
+    what needs none that is known, but to read with `read`.
+    """
+
+    message = "This API key may not call this."
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        key = request.auth
+        if not isinstance(key, APIKey) or key.may_call(request.method, getattr(view, "required_scopes", ())):
+            return True
+        self.message = f"This API key may not call this: its scopes are {', '.join(key.scopes)}."
+        return False
 
 
 def is_local_development(request: Request) -> bool:

@@ -12,13 +12,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from assistant import leases, toolbox
+from assistant import allowances, leases, toolbox
 from assistant.admission import CALLER, MODEL, PROCESS, Bound, admission
 from assistant.answering import answer
 from assistant.conf import get_settings
 from assistant.context import Brief, Turn
 from assistant.errors import Busy, Conflict, KeyReused, ModelMisconfigured, NotFound, TooManyAnswers
-from assistant.models import Agent, Caller, Conversation, Message, MessageQuerySet
+from assistant.models import Agent, APIKey, Caller, Conversation, Message, MessageQuerySet
 from assistant.providers import Model, get_model
 from assistant.runs import Limits, Run, registry
 
@@ -32,12 +32,16 @@ KEY_LIFETIME = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a caller asks. `began` is the monotonic moment at which it came, `address` where an anonymous one is."""
+    """What a caller asks. `began` is the monotonic moment at which it came, `address` where an anonymous one is.
+
+    `key` is what the caller came with, where it is one.
+    """
 
     caller: Caller
     text: str
     began: float
     address: str = ""
+    key: APIKey | None = None
     agent_id: str | None = None
     conversation_id: str | None = None
     idempotency_key: str | None = None
@@ -68,11 +72,12 @@ def beginning(ask: Ask) -> Iterator[Run | Message]:
 def begin(ask: Ask) -> Run | Message:
     """Store the turn and return the Run that answers it, not yet begun; or the message that a key stands for.
 
-    Raises `NotFound`, `Conflict`, `KeyReused`, `Busy`, `TooManyAnswers` and `ModelMisconfigured`, and then nothing is
-    stored. Whoever calls this begins the Run, or abandons it.
+    Raises `NotFound`, `Conflict`, `KeyReused`, `TokensSpent`, `Busy`, `TooManyAnswers` and `ModelMisconfigured`, and
+    then nothing is stored. Whoever calls this begins the Run, or abandons it.
     """
     if known := replayed(ask):
         return joined(known)
+    allowances.refuse_spent(ask.caller, ask.key)
     conversation, agent = placed(ask)
     if not conversation._state.adding:
         leases.interrupt(conversation.messages.all())
@@ -102,6 +107,7 @@ def message_of(ask: Ask, conversation: Conversation, agent: Agent) -> Message:
         model=agent.model_name,
         process=leases.this_process(),
         prompt=ask.text,
+        api_key=ask.key,
         caller=caller_name(ask.caller),
         idempotency_key=ask.idempotency_key,
         request_hash=ask.hash,

@@ -21,7 +21,7 @@ from assistant import leases, sharing, toolbox, turns
 from assistant.conf import get_settings
 from assistant.errors import AssistantError, Conflict, NotFound
 from assistant.exports import as_markdown
-from assistant.models import Agent, Conversation, Message
+from assistant.models import Agent, APIKey, Conversation, Message
 from assistant.reading import events_after, make_ready, whole
 from assistant.runs import Run
 from assistant.serializers import (
@@ -56,8 +56,19 @@ SEARCH_MAX_CHARS = 100
 EVENT_STREAM = event_stream("Events, each an `id:` line and a `data:` line with a JSON object.")
 
 
+# What an API key that has scopes may call. No docstrings: the OpenAPI description would tell them of each view.
+
+
+class ChatScopedView(JSONView):
+    required_scopes = ["chat"]
+
+
+class ToolsScopedView(JSONView):
+    required_scopes = ["tools"]
+
+
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
-class ChatView(JSONView):
+class ChatView(ChatScopedView):
     """Ask an agent."""
 
     throttle_scope = "tokens"
@@ -87,6 +98,7 @@ class ChatView(JSONView):
             text=body["message"],
             began=began,
             address=client_address(request),
+            key=request.auth if isinstance(request.auth, APIKey) else None,
             agent_id=body.get("agent_id"),
             conversation_id=body.get("conversation_id"),
             idempotency_key=idempotency_key(request),
@@ -99,8 +111,8 @@ class ChatView(JSONView):
             return Response(AnswerSerializer(succeeded(async_to_sync(whole)(turn))).data)
 
 
-class MessageView(JSONView):
-    @extend_schema(operation_id="message", responses={200: MessageSerializer, **fails(401, 404)})
+class MessageView(ChatScopedView):
+    @extend_schema(operation_id="message", responses={200: MessageSerializer, **fails(401, 403, 404)})
     def get(self, request: Request, message_id: str) -> Response:
         """One answer: its status, its text so far, usage, timing."""
         turn = turns.joined(visible_message(request, message_id))
@@ -110,7 +122,7 @@ class MessageView(JSONView):
 
 
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
-class MessageStreamView(JSONView):
+class MessageStreamView(ChatScopedView):
     @extend_schema(
         operation_id="message_stream",
         parameters=[
@@ -128,9 +140,9 @@ class MessageStreamView(JSONView):
         return AnswerStream(request, turn, cursor)
 
 
-class MessageStopView(JSONView):
+class MessageStopView(ChatScopedView):
     @extend_schema(
-        operation_id="message_stop", request=None, responses={200: MessageSerializer, **fails(401, 404, 409)}
+        operation_id="message_stop", request=None, responses={200: MessageSerializer, **fails(401, 403, 404, 409)}
     )
     def post(self, request: Request, message_id: str) -> Response:
         """End an answer with what was said so far; of one that has ended nothing changes."""
@@ -141,8 +153,8 @@ class MessageStopView(JSONView):
         return Response(MessageSerializer(message).data)
 
 
-class AgentsView(JSONView):
-    @extend_schema(operation_id="agents", responses={200: AgentListSerializer, **fails(401)})
+class AgentsView(ChatScopedView):
+    @extend_schema(operation_id="agents", responses={200: AgentListSerializer, **fails(401, 403)})
     def get(self, request: Request) -> Response:
         """The agents that the caller may use."""
         agents = Agent.objects.for_caller(request.user)
@@ -153,7 +165,7 @@ class NewestFirst(Pages):
     ordering = ("-updated_at", "-id")
 
 
-class ConversationsView(JSONView, ListAPIView[Conversation]):
+class ConversationsView(ChatScopedView, ListAPIView[Conversation]):
     """The caller's conversations, the newest first, paged."""
 
     queryset = Conversation.objects.none()
@@ -163,7 +175,7 @@ class ConversationsView(JSONView, ListAPIView[Conversation]):
     @extend_schema(
         operation_id="conversations",
         parameters=[OpenApiParameter("q", str, description="Only those that have each of these words in them.")],
-        responses={200: ConversationSerializer(many=True), **fails(400, 401)},
+        responses={200: ConversationSerializer(many=True), **fails(400, 401, 403)},
     )
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         return super().get(request, *args, **kwargs)
@@ -172,8 +184,8 @@ class ConversationsView(JSONView, ListAPIView[Conversation]):
         return Conversation.objects.listed_for(self.request.user).saying(searched(self.request))
 
 
-class ConversationView(JSONView):
-    @extend_schema(operation_id="conversation", responses={200: ConversationDetailSerializer, **fails(401, 404)})
+class ConversationView(ChatScopedView):
+    @extend_schema(operation_id="conversation", responses={200: ConversationDetailSerializer, **fails(401, 403, 404)})
     def get(self, request: Request, conversation_id: str) -> Response:
         """One conversation with its messages."""
         return Response(ConversationDetailSerializer(visible_conversation(request, conversation_id)).data)
@@ -181,7 +193,7 @@ class ConversationView(JSONView):
     @extend_schema(
         operation_id="conversation_rename",
         request=RenameSerializer,
-        responses={200: ConversationSerializer, **fails(400, 401, 404, 413, 415)},
+        responses={200: ConversationSerializer, **fails(400, 401, 403, 404, 413, 415)},
     )
     def patch(self, request: Request, conversation_id: str) -> Response:
         """Rename a conversation; its place in the list stays."""
@@ -189,7 +201,7 @@ class ConversationView(JSONView):
         conversation.rename(valid(RenameSerializer, request.data)["title"])
         return Response(ConversationSerializer(conversation).data)
 
-    @extend_schema(operation_id="conversation_delete", responses={204: None, **fails(401, 404)})
+    @extend_schema(operation_id="conversation_delete", responses={204: None, **fails(401, 403, 404)})
     def delete(self, request: Request, conversation_id: str) -> Response:
         """Delete a conversation with its messages; an answer that is being written ends."""
         conversation = visible_conversation(request, conversation_id)
@@ -199,14 +211,14 @@ class ConversationView(JSONView):
         return Response(status=204)
 
 
-class ConversationExportView(JSONView):
+class ConversationExportView(ChatScopedView):
     @extend_schema(
         operation_id="conversation_export",
         parameters=[OpenApiParameter("format", str, enum=EXPORTS, description="markdown, unless it says json.")],
         responses={
             (200, "text/markdown"): OpenApiTypes.STR,
             (200, "application/json"): ConversationDetailSerializer,
-            **fails(400, 401, 404),
+            **fails(400, 401, 403, 404),
         },
     )
     def get(self, request: Request, conversation_id: str) -> HttpResponse:
@@ -222,25 +234,25 @@ class ConversationExportView(JSONView):
         return response
 
 
-class ToolsView(JSONView):
-    @extend_schema(operation_id="tools", responses={200: ToolListSerializer, **fails(401)})
+class ToolsView(ToolsScopedView):
+    @extend_schema(operation_id="tools", responses={200: ToolListSerializer, **fails(401, 403)})
     def get(self, request: Request) -> Response:
         """The tools that the caller may use."""
         return Response({"tools": [described(tool) for tool in toolbox.for_caller(request.user)]})
 
 
-class ToolView(JSONView):
-    @extend_schema(operation_id="tool", responses={200: ToolSerializer, **fails(401, 404)})
+class ToolView(ToolsScopedView):
+    @extend_schema(operation_id="tool", responses={200: ToolSerializer, **fails(401, 403, 404)})
     def get(self, request: Request, name: str) -> Response:
         return Response(described(toolbox.get(name, request.user)))
 
 
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
-class ExecuteView(JSONView):
+class ExecuteView(ToolsScopedView):
     @extend_schema(
         operation_id="tool_execute",
         request=ExecuteSerializer,
-        responses={200: ExecutionSerializer, **fails(400, 401, 404, 413, 415, 502, 504)},
+        responses={200: ExecutionSerializer, **fails(400, 401, 403, 404, 413, 415, 502, 504)},
     )
     def post(self, request: Request, name: str) -> Response:
         """Run a tool."""

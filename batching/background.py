@@ -53,7 +53,10 @@ class BatchResultsView(BatchingView):
             OpenApiParameter("status", str, enum=progress.RESULTS, description="Only items that ended so."),
             OpenApiParameter("after", int, description="Only items at later positions; the first is at 0."),
         ],
-        responses={(200, streams.LINES): OpenApiResponse(OpenApiTypes.STR, "An item a line."), **fails(400, 401, 404)},
+        responses={
+            (200, streams.LINES): OpenApiResponse(OpenApiTypes.STR, "An item a line."),
+            **fails(400, 401, 403, 404),
+        },
     )
     def get(self, request: Request, batch_id: str) -> HttpResponseBase:
         """The answers of the items that have ended, in the order of their positions."""
@@ -65,7 +68,9 @@ class BatchResultsView(BatchingView):
 
 
 class BatchEventsView(BatchingView):
-    @extend_schema(operation_id="batch_events", responses={(200, streams.EVENTS): PROGRESS, **fails(401, 404, 503)})
+    @extend_schema(
+        operation_id="batch_events", responses={(200, streams.EVENTS): PROGRESS, **fails(401, 403, 404, 503)}
+    )
     def get(self, request: Request, batch_id: str) -> HttpResponseBase:
         """How far a batch is, live, until it has ended."""
         draining.refuse()
@@ -78,7 +83,9 @@ class BatchEventsView(BatchingView):
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
 class BatchCancelView(BatchingView):
     @extend_schema(
-        operation_id="batch_cancel", request=None, responses={200: BackgroundBatchSerializer, **fails(401, 404, 409)}
+        operation_id="batch_cancel",
+        request=None,
+        responses={200: BackgroundBatchSerializer, **fails(401, 403, 404, 409)},
     )
     def post(self, request: Request, batch_id: str) -> Response:
         """Start nothing more of a batch and keep what is finished; of one that has ended nothing changes."""

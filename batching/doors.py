@@ -27,6 +27,8 @@ class BatchingView(JSONView):
     """What the app's views share, in any project: strict JSON in, JSON out, and no batch within a batch."""
 
     parser_classes = [BatchParser]
+    # What a key or a token whose scopes the project looks at has to have, as django-oauth-toolkit names it.
+    required_scopes = ["batches"]
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         # Here the path has been resolved, however it was spelt and whatever middleware made of it.

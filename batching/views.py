@@ -81,7 +81,7 @@ class BatchesView(BatchingView, ListAPIView[Batch]):
     pagination_class = NewestFirst
     filter_backends = []
 
-    @extend_schema(operation_id="batches", responses={200: BatchSerializer(many=True), **fails(400, 401)})
+    @extend_schema(operation_id="batches", responses={200: BatchSerializer(many=True), **fails(400, 401, 403)})
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         return super().get(request, *args, **kwargs)
 
@@ -145,7 +145,7 @@ class BatchesView(BatchingView, ListAPIView[Batch]):
 
 
 class BatchView(BatchingView):
-    @extend_schema(operation_id="batch_detail", responses={200: BatchDetailSerializer, **fails(401, 404)})
+    @extend_schema(operation_id="batch_detail", responses={200: BatchDetailSerializer, **fails(401, 403, 404)})
     def get(self, request: Request, batch_id: str) -> Response:
         """One batch with its items, what was asked and what was answered; in the background, with live counts only."""
         batch = found(request, batch_id)

@@ -191,6 +191,13 @@ PRODUCTION: list[Rule] = [
     ),
     (lets_anybody_in, "DEFAULT_PERMISSION_CLASSES let anybody call the API: name one that wants to know who calls."),
     (
+        lambda s: (
+            not lets_anybody_in(s)
+            and "assistant.permissions.HasScope" not in s.REST_FRAMEWORK["DEFAULT_PERMISSION_CLASSES"]
+        ),
+        "DEFAULT_PERMISSION_CLASSES has to hold assistant.permissions.HasScope: keys would pass their scopes.",
+    ),
+    (
         lambda s: not s.REST_FRAMEWORK.get("DEFAULT_AUTHENTICATION_CLASSES"),
         "DEFAULT_AUTHENTICATION_CLASSES has to name a class: nobody could call.",
     ),

@@ -1,5 +1,6 @@
 """What is deleted: what is older than it is kept, and all of a person's."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -7,9 +8,10 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.sessions.models import Session
 from django.db import transaction
+from django.db.models import Model
 from django.utils import timezone
 
-from assistant.models import Conversation, Message
+from assistant.models import APIKey, Conversation, Message
 
 # Conversations that are deleted by one statement: none of them keeps others waiting for long.
 SLICE = 500
@@ -28,13 +30,19 @@ def prune_conversations(*, older_than: timedelta) -> int:
 
 def forget(person: Any) -> dict[str, int]:
     """Delete a user with all that is theirs, and what the admin's log says of them; returns how many rows of what."""
-    about = ContentType.objects.get_for_model(person)
     with transaction.atomic():
-        entries, _ = LogEntry.objects.filter(content_type=about, object_id=str(person.pk)).delete()
+        entries = forget_entries(type(person), [person.pk])
+        entries += forget_entries(APIKey, person.api_keys.values_list("pk", flat=True))
         sessions = [session.pk for session in Session.objects.iterator() if belongs(session, person)]
         Session.objects.filter(pk__in=sessions).delete()
         _, rows = person.delete()
     return {**rows, "sessions.Session": len(sessions), "admin.LogEntry": entries + rows.get("admin.LogEntry", 0)}
+
+
+def forget_entries(model: type[Model], pks: Iterable[Any]) -> int:
+    """Delete what the admin's log says of some rows of a model; returns how many entries there were."""
+    about = LogEntry.objects.filter(content_type=ContentType.objects.get_for_model(model))
+    return about.filter(object_id__in=[str(pk) for pk in pks]).delete()[0]
 
 
 def belongs(session: Session, person: Any) -> bool:

@@ -78,6 +78,7 @@ try:
     STREAM_DISCONNECT_GRACE = env.float("STREAM_DISCONNECT_GRACE", 10)
     CHAT_CONCURRENCY = env.int("CHAT_CONCURRENCY", 1000)
     CHAT_CONCURRENCY_PER_CALLER = env.int("CHAT_CONCURRENCY_PER_CALLER", 100)
+    USER_TOKENS_PER_MONTH = env.int("USER_TOKENS_PER_MONTH", None)
     TOOL_TIMEOUT = env.float("TOOL_TIMEOUT", 30)
     MODEL_CONNECT_TIMEOUT = env.float("MODEL_CONNECT_TIMEOUT", 5)
     MODEL_FIRST_TOKEN_TIMEOUT = env.float("MODEL_FIRST_TOKEN_TIMEOUT", 120)
@@ -213,7 +214,10 @@ REST_FRAMEWORK = {
         "assistant.authentication.APIKeyAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["assistant.permissions.IsAuthenticatedOrDevelopment"],
+    "DEFAULT_PERMISSION_CLASSES": [
+        "assistant.permissions.IsAuthenticatedOrDevelopment",
+        "assistant.permissions.HasScope",
+    ],
     "DEFAULT_PARSER_CLASSES": ["wire.rest.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "wire.rest.AlwaysJSON",

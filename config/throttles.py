@@ -7,7 +7,7 @@ reach. While Redis doesn't answer, each process counts for itself.
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
@@ -81,9 +81,13 @@ class Throttle(BaseThrottle):
     def who(self, request: Request) -> tuple[str, ...] | None:
         raise NotImplementedError
 
+    def limits(self, request: Request) -> str:
+        limits: str = getattr(settings, self.setting)
+        return limits
+
     def allow_request(self, request: Request, view: Any) -> bool:
         who = self.who(request)
-        self.seconds = wait(getattr(settings, self.setting), *who) if who else None
+        self.seconds = wait(self.limits(request), *who) if who else None
         return self.seconds is None
 
     def wait(self) -> float | None:
@@ -91,12 +95,16 @@ class Throttle(BaseThrottle):
 
 
 class KeyThrottle(Throttle):
-    """Counts the calls of each API key."""
+    """Counts the calls of each API key, under a limit of its own where it has one."""
 
     setting = "THROTTLE_KEY"
 
     def who(self, request: Request) -> tuple[str, ...] | None:
         return ("key", str(request.auth.pk)) if isinstance(request.auth, APIKey) else None
+
+    def limits(self, request: Request) -> str:
+        own = cast(APIKey, request.auth).requests_per_minute
+        return f"{own}/minute" if own else super().limits(request)
 
 
 class UserThrottle(Throttle):
@@ -110,22 +118,33 @@ class UserThrottle(Throttle):
         return "address", client_address(request)
 
 
-class TokenThrottle(Throttle):
-    """Refuses views that cost tokens (`throttle_scope = "tokens"`) to who has used up theirs."""
-
-    def who(self, request: Request) -> tuple[str, ...]:
-        return "tokens", caller_name(request.user)
+class TokenThrottle(BaseThrottle):
+    """Refuses views that cost tokens (`throttle_scope = "tokens"`) to who has used up theirs, or their key's."""
 
     def allow_request(self, request: Request, view: Any) -> bool:
-        costs = request.method == "POST" and getattr(view, "throttle_scope", None) == "tokens"
-        self.seconds = spent(*self.who(request)) if costs else None
+        self.seconds = None
+        if request.method == "POST" and getattr(view, "throttle_scope", None) == "tokens":
+            key = request.auth if isinstance(request.auth, APIKey) else None
+            waits = [spent(*purse) for purse in purses(caller_name(request.user), key)]
+            self.seconds = max((seconds for seconds in waits if seconds), default=None)
         return self.seconds is None
 
+    def wait(self) -> float | None:
+        return self.seconds
 
-def spent(*who: str) -> float | None:
+
+def purses(caller: str, key: APIKey | None) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield what an answer's tokens are counted under: limits, and whose they are."""
+    if settings.THROTTLE_TOKENS:
+        yield settings.THROTTLE_TOKENS, ("tokens", caller)
+    if key and key.tokens_per_minute:
+        yield f"{key.tokens_per_minute}/minute", ("tokens of key", str(key.pk))
+
+
+def spent(limits: str, who: tuple[str, ...]) -> float | None:
     """Return None where there are tokens left, else the seconds until there are."""
-    items = parse_many(settings.THROTTLE_TOKENS) if settings.THROTTLE_TOKENS else []
-    return counted(lambda limiter: left(limiter.storage, items, who)) if items else None
+    items = parse_many(limits)
+    return counted(lambda limiter: left(limiter.storage, items, who))
 
 
 def left(storage: Any, items: list[RateLimitItem], who: tuple[str, ...]) -> float | None:
@@ -133,9 +152,9 @@ def left(storage: Any, items: list[RateLimitItem], who: tuple[str, ...]) -> floa
     return max((max(1.0, storage.get_expiry(key) - time.time()) for key in over), default=None)
 
 
-def spend(tokens: int, *who: str) -> None:
+def spend(tokens: int, limits: str, who: tuple[str, ...]) -> None:
     """Count what an answer cost, also where that is more than was left: how much it is shows at its end only."""
-    for item in parse_many(settings.THROTTLE_TOKENS):
+    for item in parse_many(limits):
         key, seconds = item.key_for(*who), item.get_expiry()
         counted(lambda limiter, key=key, seconds=seconds: limiter.storage.incr(key, seconds, tokens))  # type: ignore[misc]
 
@@ -143,9 +162,9 @@ def spend(tokens: int, *who: str) -> None:
 @receiver(answer_ended)
 def charge(message: Message, **kwargs: Any) -> None:
     """Have a thread count an answer's tokens: this runs in the event loop, which may not wait for Redis."""
-    tokens = message.input_tokens + message.output_tokens
-    if settings.THROTTLE_TOKENS and tokens:
-        CHARGING.submit(spend, tokens, "tokens", message.caller)
+    tokens = message.spent.input_tokens + message.spent.output_tokens
+    for purse in purses(message.caller, message.api_key) if tokens else ():
+        CHARGING.submit(spend, tokens, *purse)
 
 
 def login_throttled(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:

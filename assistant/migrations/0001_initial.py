@@ -61,6 +61,10 @@ class Migration(migrations.Migration):
                 ('name', models.CharField(help_text='What it is for.', max_length=100)),
                 ('hint', models.CharField(editable=False, help_text='How it begins, to tell it from others.', max_length=12)),
                 ('digest', models.CharField(editable=False, max_length=64, unique=True)),
+                ('scopes', models.JSONField(blank=True, default=list, help_text='What it may call; none means everything.')),
+                ('requests_per_minute', models.PositiveIntegerField(blank=True, help_text='Empty: THROTTLE_KEY.', null=True, validators=[django.core.validators.MinValueValidator(1)])),
+                ('tokens_per_minute', models.PositiveIntegerField(blank=True, help_text='In and out together. Empty: no limit.', null=True, validators=[django.core.validators.MinValueValidator(1)])),
+                ('tokens_per_month', models.PositiveBigIntegerField(blank=True, help_text="In and out together, by the calendar in UTC. Empty: no limit but the user's.", null=True, validators=[django.core.validators.MinValueValidator(1)])),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),
                 ('last_used_at', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('revoked_at', models.DateTimeField(blank=True, editable=False, null=True)),
@@ -105,6 +109,7 @@ class Migration(migrations.Migration):
                 ('finished_at', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('process', models.CharField(editable=False, help_text='The process that writes the answer.', max_length=100)),
                 ('lease_expires_at', models.DateTimeField(default=assistant.models.lease_end, editable=False, help_text='If it is running after this moment, its process is gone.')),
+                ('api_key', models.ForeignKey(blank=True, db_index=False, help_text='The key that asked.', null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='assistant.apikey')),
                 ('caller', models.CharField(help_text='Whose Idempotency-Key it is.', max_length=64)),
                 ('idempotency_key', models.CharField(blank=True, max_length=255, null=True)),
                 ('request_hash', models.CharField(blank=True, max_length=64)),
@@ -115,6 +120,36 @@ class Migration(migrations.Migration):
                 'ordering': ['created_at', 'id'],
             },
         ),
+        migrations.CreateModel(
+            name='Allowance',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('tokens_per_month', models.PositiveBigIntegerField(help_text='In and out together, by the calendar in UTC.', validators=[django.core.validators.MinValueValidator(1)])),
+                ('user', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='token_allowance', to=settings.AUTH_USER_MODEL)),
+            ],
+            options={
+                'verbose_name': "user's allowance",
+                'verbose_name_plural': "users' allowances",
+                'ordering': ['user'],
+            },
+        ),
+        migrations.CreateModel(
+            name='MonthlyUsage',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('month', models.DateField(help_text='Its first day, in UTC.')),
+                ('answers', models.PositiveIntegerField(default=0)),
+                ('input_tokens', models.PositiveBigIntegerField(default=0)),
+                ('output_tokens', models.PositiveBigIntegerField(default=0)),
+                ('api_key', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='monthly_usage', to='assistant.apikey')),
+                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to=settings.AUTH_USER_MODEL)),
+            ],
+            options={
+                'verbose_name': 'usage',
+                'verbose_name_plural': 'usage by month',
+                'ordering': ['-month', 'user', 'api_key'],
+            },
+        ),
         migrations.AddIndex(
             model_name='conversation',
             index=models.Index(fields=['owner', '-updated_at', '-id'], name='assistant_c_owner_i_120731_idx'),
@@ -122,6 +157,14 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='message',
             index=models.Index(fields=['conversation', 'created_at', 'id'], name='assistant_m_convers_f62840_idx'),
+        ),
+        migrations.AddConstraint(
+            model_name='monthlyusage',
+            constraint=models.UniqueConstraint(fields=('user', 'month', 'api_key'), name='one_usage_of_a_key_a_month'),
+        ),
+        migrations.AddConstraint(
+            model_name='monthlyusage',
+            constraint=models.UniqueConstraint(condition=models.Q(('api_key', None)), fields=('user', 'month'), name='one_usage_without_a_key_a_month'),
         ),
         migrations.AddConstraint(
             model_name='message',

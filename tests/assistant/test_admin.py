@@ -9,7 +9,7 @@ from django.contrib.admin.utils import quote
 from django.contrib.auth.models import User
 from django.test import Client
 
-from assistant.models import Agent, APIKey, Conversation, Document, Message
+from assistant.models import Agent, Conversation, Document, Message
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -119,18 +119,6 @@ def test_the_list_of_conversations_has_as_many_queries_for_fifty_as_for_one(
     with CaptureQueriesContext(connection) as fifty:
         admin.get("/admin/assistant/conversation/")
     assert len(fifty) == len(one)
-
-
-def test_a_key_is_shown_once_and_revoked(admin: Client, ada: User) -> None:
-    page = admin.post("/admin/assistant/apikey/add/", {"name": "laptop", "user": ada.pk}, follow=True).content.decode()
-    secret = re.search(r"sk_[\w-]{43}", page)
-    assert secret
-    assert secret[0] not in admin.get("/admin/assistant/apikey/").content.decode()
-    headers = {"authorization": f"Bearer {secret[0]}"}
-    assert Client().get("/api/agents", headers=headers).status_code == 200
-    key = APIKey.objects.get()
-    admin.post("/admin/assistant/apikey/", {"action": "revoke", "_selected_action": [key.pk]})
-    assert Client().get("/api/agents", headers=headers).status_code == 401
 
 
 def test_a_document_is_added_and_found(admin: Client) -> None:

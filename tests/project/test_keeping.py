@@ -25,14 +25,20 @@ def living(name: str) -> User:
     """Return a user who has something of everything."""
     user = User.objects.create_user(name, is_staff=True)
     Client().force_login(user)
-    APIKey.issue(user=user, name=name)
+    key, _ = APIKey.issue(user=user, name=name)
     said(user, name)
     batch = Batch.objects.create(owner=user, total=1, caller=f"user:{user.pk}", finished_at=timezone.now(), **ENDED)
     BatchItem.objects.create(batch=batch, position=0, request_body=name)
-    kind = ContentType.objects.get_for_model(User)
-    LogEntry.objects.create(
-        user=user, content_type=kind, object_id=str(user.pk), object_repr=name, action_flag=CHANGE, change_message=""
-    )
+    operator, _ = User.objects.get_or_create(username="root")
+    for row in (user, key):
+        LogEntry.objects.create(
+            user=operator,
+            content_type=ContentType.objects.get_for_model(row),
+            object_id=str(row.pk),
+            object_repr=name,
+            action_flag=CHANGE,
+            change_message="",
+        )
     return user
 
 

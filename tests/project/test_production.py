@@ -77,6 +77,7 @@ BY_CODE: list[tuple[str, Change]] = [
     ("DATA_UPLOAD_MAX_MEMORY_SIZE", put("DATA_UPLOAD_MAX_MEMORY_SIZE", None)),
     ("DEFAULT_PERMISSION_CLASSES", rest("DEFAULT_PERMISSION_CLASSES", [])),
     ("DEFAULT_PERMISSION_CLASSES", rest("DEFAULT_PERMISSION_CLASSES", ["rest_framework.permissions.AllowAny"])),
+    ("DEFAULT_PERMISSION_CLASSES", rest("DEFAULT_PERMISSION_CLASSES", ["rest_framework.permissions.IsAuthenticated"])),
     (
         "DEFAULT_PERMISSION_CLASSES",
         rest("DEFAULT_PERMISSION_CLASSES", ["rest_framework.permissions.IsAuthenticatedOrReadOnly"]),

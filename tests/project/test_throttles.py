@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.test import AsyncClient, Client
 
@@ -33,8 +34,8 @@ def ada(db: None) -> User:  # noqa: F811
     return User.objects.create_user("ada", password="a long word")
 
 
-def key_of(user: User) -> dict[str, str]:
-    return {"authorization": f"Bearer {APIKey.issue(user=user, name='test')[1]}"}
+def key_of(user: User, **limits: int) -> dict[str, str]:
+    return {"authorization": f"Bearer {APIKey.issue(user=user, name='test', **limits)[1]}"}
 
 
 def statuses(client: Client, headers: dict[str, str], times: int) -> list[int]:
@@ -49,6 +50,12 @@ def test_a_key_that_calls_too_often_is_429(client: Client, settings: Any, ada: U
     assert (refused.status_code, refused.json()["code"]) == (429, 429)
     assert 1 <= int(refused["Retry-After"]) <= 120
     assert statuses(client, key_of(ada), 2) == [200, 200]
+
+
+def test_a_key_may_have_a_limit_of_its_own(client: Client, settings: Any, ada: User) -> None:
+    settings.THROTTLE_KEY = "2/minute"
+    assert statuses(client, key_of(ada, requests_per_minute=3), 4) == [200, 200, 200, 429]
+    assert statuses(client, key_of(ada, requests_per_minute=1), 2) == [200, 429]
 
 
 def test_a_users_keys_and_sessions_count_together(client: Client, settings: Any, ada: User) -> None:
@@ -112,8 +119,27 @@ async def test_tokens_that_are_spent_are_429_until_there_are_new_ones(
     assert (await async_client.get("/api/agents")).status_code == 200
 
 
-async def ask(client: AsyncClient) -> Any:
-    return await client.post("/api/agent/chat", {"message": "Hi"}, content_type="application/json")
+@pytest.mark.parametrize("shared", [False, True])
+async def test_a_key_has_its_tokens_of_a_minute(
+    async_client: AsyncClient,
+    settings: Any,
+    upstream: Upstream,  # noqa: F811
+    redis: RedisServer,
+    ada: User,
+    shared: bool,
+) -> None:
+    settings.REDIS_URL = redis.url if shared else ""
+    upstream.script = reply("Hello", usage=(15, 6))
+    key, other = [await sync_to_async(key_of)(ada, tokens_per_minute=21) for _ in range(2)]
+    assert (await ask(async_client, key)).status_code == 200
+    throttles.CHARGING.submit(int).result()
+    refused = await ask(async_client, key)
+    assert (refused.status_code, 1 <= int(refused["Retry-After"]) <= 60) == (429, True)
+    assert (await ask(async_client, other)).status_code == 200
+
+
+async def ask(client: AsyncClient, headers: dict[str, str] | None = None) -> Any:
+    return await client.post("/api/agent/chat", {"message": "Hi"}, content_type="application/json", headers=headers)
 
 
 @pytest.fixture

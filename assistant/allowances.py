@@ -1,0 +1,42 @@
+"""The tokens of a month: whose are used up, and from when there are new ones."""
+
+import math
+from datetime import UTC, datetime, time, timedelta
+
+from django.db.models import F
+from django.utils import timezone
+
+from assistant.conf import get_settings
+from assistant.errors import TokensSpent
+from assistant.models import APIKey, Caller, MonthlyUsage, month_of
+
+
+def refuse_spent(caller: Caller, key: APIKey | None) -> None:
+    """Raise `TokensSpent` where a user, or the key they came with, has none left; strangers have no allowance.
+
+    An answer is counted when it ends: those that were under way when the last token went end as they would have.
+    """
+    if not caller.is_authenticated:
+        return
+    now = timezone.now()
+    rows = MonthlyUsage.objects.filter(user=caller.pk, month=month_of(now)).values_list(
+        "api_key", F("input_tokens") + F("output_tokens"), "user__token_allowance__tokens_per_month"
+    )
+    used = {key_id: tokens for key_id, tokens, _ in rows}
+    own = next((limit for _, _, limit in rows), None) or get_settings().USER_TOKENS_PER_MONTH
+    if key and key.tokens_per_month and used.get(key.pk, 0) >= key.tokens_per_month:
+        raise spent("This API key has", key.tokens_per_month, now)
+    if own and sum(used.values()) >= own:
+        raise spent("You have", own, now)
+
+
+def spent(who: str, limit: int, now: datetime) -> TokensSpent:
+    renewal = renewal_after(now)
+    sentence = f"{who} used the {limit:,} tokens of this month; there are new ones from {renewal:%Y-%m-%d} on (UTC)."
+    return TokensSpent(sentence, retry_after=math.ceil((renewal - now).total_seconds()))
+
+
+def renewal_after(moment: datetime) -> datetime:
+    """Return when the next month begins, in UTC."""
+    next_month = (month_of(moment) + timedelta(days=31)).replace(day=1)
+    return datetime.combine(next_month, time(), UTC)
