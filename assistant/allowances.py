@@ -18,16 +18,22 @@ def refuse_spent(caller: Caller, key: APIKey | None) -> None:
     """
     if not caller.is_authenticated:
         return
+    keys, own = key.tokens_per_month if key else None, allowed(caller)
+    if keys is None and own is None:
+        return
     now = timezone.now()
-    rows = MonthlyUsage.objects.filter(user=caller.pk, month=month_of(now)).values_list(
-        "api_key", F("input_tokens") + F("output_tokens"), "user__token_allowance__tokens_per_month"
-    )
-    used = {key_id: tokens for key_id, tokens, _ in rows}
-    own = next((limit for _, _, limit in rows), None) or get_settings().USER_TOKENS_PER_MONTH
-    if key and key.tokens_per_month and used.get(key.pk, 0) >= key.tokens_per_month:
-        raise spent("This API key has", key.tokens_per_month, now)
-    if own and sum(used.values()) >= own:
+    usage = MonthlyUsage.objects.filter(user=caller.pk, month=month_of(now))
+    used = dict(usage.values_list("api_key", F("input_tokens") + F("output_tokens")))
+    if key and keys is not None and used.get(key.pk, 0) >= keys:
+        raise spent("This API key has", keys, now)
+    if own is not None and sum(used.values()) >= own:
         raise spent("You have", own, now)
+
+
+def allowed(caller: Caller) -> int | None:
+    """Return a user's tokens of a month. With a key they came along with its user, in a session they are asked for."""
+    allowance = getattr(caller, "token_allowance", None)
+    return allowance.tokens_per_month if allowance else get_settings().USER_TOKENS_PER_MONTH
 
 
 def spent(who: str, limit: int, now: datetime) -> TokensSpent:

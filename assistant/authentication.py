@@ -22,7 +22,8 @@ class APIKeyAuthentication(BaseAuthentication):
         scheme, _, secret = get_authorization_header(request).decode("latin-1").partition(" ")
         if scheme.lower() != "bearer":
             return None
-        key = one(APIKey.objects.usable().select_related("user").filter(digest=digest(secret.strip())))
+        usable = APIKey.objects.usable().select_related("user__token_allowance")
+        key = one(usable.filter(digest=digest(secret.strip())))
         if key is None:
             raise AuthenticationFailed("This API key isn't valid.")
         self.note_use(key)

@@ -9,10 +9,12 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.db import connections
-from django.test import AsyncClient
+from django.test import AsyncClient, RequestFactory
 from django.utils import timezone
+from rest_framework.request import Request
 
-from assistant.allowances import renewal_after
+from assistant.allowances import refuse_spent, renewal_after
+from assistant.authentication import APIKeyAuthentication
 from assistant.models import Agent, Allowance, APIKey, Conversation, Message, MonthlyUsage, month_of
 from assistant.runs import registry
 from tests.upstream import Upstream, broken, holding, reply, until
@@ -172,6 +174,19 @@ def test_the_first_answers_of_a_month_make_one_row(ada: User) -> None:
         list(threads.map(charge, range(24)))
     row = MonthlyUsage.objects.get()
     assert (row.answers, row.input_tokens, row.output_tokens) == (24, 72, sum(range(24)))
+
+
+def test_a_key_without_a_limit_costs_no_query_and_one_with_a_limit_one(
+    ada: User, django_assert_num_queries: Any
+) -> None:
+    headers = {"authorization": f"Bearer {APIKey.issue(user=ada, name='free')[1]}"}
+    request = Request(RequestFactory().get("/", headers=headers), authenticators=[APIKeyAuthentication()])
+    with django_assert_num_queries(2):  # the key with its user, and the moment of its use
+        refuse_spent(request.user, request.auth)
+    Allowance.objects.create(user=ada, tokens_per_month=7)
+    request = Request(RequestFactory().get("/", headers=headers), authenticators=[APIKeyAuthentication()])
+    with django_assert_num_queries(2):  # the key with its user and what he may spend, and what he has
+        refuse_spent(request.user, request.auth)
 
 
 @pytest.mark.parametrize(
