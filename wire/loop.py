@@ -5,10 +5,13 @@ import sys
 
 from twisted.internet import asyncioreactor
 
-try:
-    from uvloop import new_event_loop
-except ImportError:
-    from asyncio import new_event_loop
+
+def made() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 def installed() -> asyncio.AbstractEventLoop:
@@ -17,7 +20,7 @@ def installed() -> asyncio.AbstractEventLoop:
         from daphne.server import twisted_loop
 
         return twisted_loop  # type: ignore[no-any-return]  # daphne has no types
-    loop = new_event_loop()
+    loop = made()
     asyncioreactor.install(loop)
     return loop
 
