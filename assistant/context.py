@@ -5,6 +5,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
+from assistant import spans
 from assistant.errors import ContextTooLong, ModelError
 from assistant.events import Token, ToolCall
 from assistant.providers import Completion, Model, ModelRequest
@@ -36,6 +37,7 @@ class Brief:
 
     model: Model
     prompt: str
+    model_name: str = ""
     turns: Sequence[Turn] = ()
     instructions: str = ""
     tools: Sequence[Tool] = ()
@@ -91,11 +93,13 @@ async def call(
     for turns in windows(brief):
         attempt = replace(request, messages=[*opening(brief, turns), *more])
         try:
-            async with aclosing(brief.model.stream(attempt)) as events:
-                async for event in events:
-                    yield event
-            if not isinstance(event, Completion):
-                raise ModelError("The model's answer broke off.")
+            with spans.model_call(brief.model_name, attempt) as span:
+                async with aclosing(brief.model.stream(attempt)) as events:
+                    async for event in events:
+                        yield event
+                if not isinstance(event, Completion):
+                    raise ModelError("The model's answer broke off.")
+                spans.note_completion(span, event)
             return
         except ContextTooLong as error:
             last = error

@@ -15,6 +15,7 @@ from django.core.files import locks
 from assistant import sharing
 from assistant.conf import get_settings
 from assistant.models import LEASE, Message, MessageQuerySet
+from assistant.signals import answer_ended
 from assistant.threads import given_back
 from wire.once import once
 
@@ -114,6 +115,7 @@ def end(message: Message, dead: Sequence[str]) -> bool:
     message.take_events(sharing.sealed_events(message))
     message.interrupt()
     logger.warning("message=%s state=%s", message.pk, message.status)
+    answer_ended.send_robust(Keeper, message=message, error=None)
     return True
 
 

@@ -1,10 +1,19 @@
 """What each log line of an answer says of where it comes from."""
 
+import logging
 from contextvars import Context, ContextVar
 
 from wire.middleware import request_id
 
 message_id: ContextVar[str] = ContextVar("message_id", default="-")
+
+
+class MessageIDFilter(logging.Filter):
+    """Put the answer's id on each record that is logged for it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.message_id = message_id.get()
+        return True
 
 
 def context_for(message: str) -> Context:

@@ -1,6 +1,6 @@
 """Metrics for Prometheus, in its client's own registry: importing this switches them on.
 
-It needs the extra `metrics`. Labels are few: an agent's id at most, never a caller or a message.
+It needs the extra `metrics`. Labels are few: names of agents, models and tools, never a caller or a message.
 """
 
 from typing import Any
@@ -10,18 +10,34 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from assistant import signals
 from assistant.admission import PROCESS, Bound, admission
-from assistant.errors import ModelError
+from assistant.errors import CallerError, ModelError, ToolTimeout
 from assistant.models import Message
+from assistant.toolbox import Tool
 
 RUNNING = Gauge("assistant_answers_running", "Answers that are being written.")
 STREAMS = Gauge("assistant_streams_open", "Streams and plain calls that read an answer as it is written.")
 ANSWERS = Counter("assistant_answers", "Answers that have ended.", ["agent", "outcome"])
 REFUSED = Counter("assistant_answers_refused", "Answers that there was no place for.", ["reason"])
-MODEL_ERRORS = Counter("assistant_model_errors", "Failures of models.", ["kind"])
+MODEL_ERRORS = Counter("assistant_model_errors", "Failures of models.", ["model", "kind"])
+TOKENS = Counter("assistant_tokens", "Tokens of answers that have ended.", ["model", "direction"])
+SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 FIRST_TOKEN = Histogram(
     "assistant_time_to_first_token_seconds",
     "From the request to the model's first token.",
-    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
+    ["model"],
+    buckets=SECONDS,
+)
+ANSWER = Histogram(
+    "assistant_answer_duration_seconds",
+    "From the request to the end of the answer.",
+    ["model"],
+    buckets=(*SECONDS, 300),
+)
+TOOLS = Histogram(
+    "assistant_tool_duration_seconds",
+    "Calls of tools, by models and by callers.",
+    ["tool", "outcome"],
+    buckets=SECONDS,
 )
 GAP = Histogram(
     "assistant_token_gap_seconds",
@@ -54,7 +70,30 @@ def observe_gap(gap: float, **kwargs: Any) -> None:
 @receiver(signals.answer_ended)
 def count_answer(message: Message, error: BaseException | None, **kwargs: Any) -> None:
     ANSWERS.labels(message.agent_id, message.status).inc()
+    TOKENS.labels(message.model, "input").inc(message.input_tokens)
+    TOKENS.labels(message.model, "output").inc(message.output_tokens)
     if message.time_to_first_token is not None:
-        FIRST_TOKEN.observe(message.time_to_first_token)
+        FIRST_TOKEN.labels(message.model).observe(message.time_to_first_token)
+    if message.processing_time is not None:
+        ANSWER.labels(message.model).observe(message.processing_time)
     if isinstance(error, ModelError):
-        MODEL_ERRORS.labels(type(error).__name__).inc()
+        MODEL_ERRORS.labels(message.model, type(error).__name__).inc()
+
+
+@receiver(signals.tool_ended)
+def observe_tool(tool: Tool, error: BaseException | None, seconds: float, **kwargs: Any) -> None:
+    TOOLS.labels(tool.name, outcome(error)).observe(seconds)
+
+
+def outcome(error: BaseException | None) -> str:
+    match error:
+        case None:
+            return "completed"
+        case CallerError():
+            return "refused"
+        case ToolTimeout():
+            return "timed_out"
+        case Exception():
+            return "failed"
+        case _:
+            return "cancelled"

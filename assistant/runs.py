@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, Literal
 
-from assistant import events, sharing
+from assistant import events, sharing, spans
 from assistant.coalescing import Coalescer
 from assistant.errors import AssistantError, ModelTimeout
 from assistant.events import Event, Failed, Finished, FinishReason, Start, Token, ToolCall, ToolResult, Usage
@@ -107,7 +107,7 @@ class Run:
         self._coalescer = Coalescer(chunk_size=self._limits.chunk_size, emit=self._emit)
         self._emit(Start(self.message.id, self.message.conversation_id, self.message.agent_id))
         context = context_for(self.message.id)
-        self._work = self._loop.create_task(self._live(), context=context)
+        self._work = self._loop.create_task(spans.turn(self.message, self._live()), context=context)
         if sharing.is_on():
             self._sharing = self._loop.create_task(sharing.publish(self), context=context)
         self.has_begun = True

@@ -7,6 +7,7 @@ import asyncio
 import inspect
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,10 +19,12 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import ErrorDetails, to_jsonable_python
 
+from assistant import spans
 from assistant.conf import get_settings
 from assistant.errors import CallerError, NotFound, ToolError, ToolTimeout
 from assistant.logs import message_id
 from assistant.providers import ToolSpec
+from assistant.signals import tool_ended
 from assistant.threads import in_thread
 from wire.json import UNSTORABLE
 
@@ -96,13 +99,14 @@ class Tool:
         Raises `CallerError` naming the parameter that doesn't fit, `ToolTimeout`, and `ToolError` when it fails. A
         function that isn't async can't be stopped: over time it is left to end by itself.
         """
-        arguments = self.check(parameters)
-        seconds = self.timeout or get_settings().TOOL_TIMEOUT
-        try:
-            async with asyncio.timeout(seconds):
-                return await self._call(arguments)
-        except TimeoutError:
-            raise ToolTimeout(f"The tool {self.name} took longer than {seconds:g} s.") from None
+        with self._told(), spans.tool_call(self.name):
+            arguments = self.check(parameters)
+            seconds = self.timeout or get_settings().TOOL_TIMEOUT
+            try:
+                async with asyncio.timeout(seconds):
+                    return await self._call(arguments)
+            except TimeoutError:
+                raise ToolTimeout(f"The tool {self.name} took longer than {seconds:g} s.") from None
 
     def check(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments for the function; raises `CallerError` with what is wrong with which parameter."""
@@ -122,6 +126,19 @@ class Tool:
         # Blamed in the thread: asyncio can't carry a StopIteration out of it.
         with self._blamed():
             return presented(self.function(**arguments))
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Tell observers how a call ended."""
+        began = time.monotonic()
+        error: BaseException | None = None
+        try:
+            yield
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            tool_ended.send_robust(Tool, tool=self, error=error, seconds=time.monotonic() - began)
 
     @contextmanager
     def _blamed(self) -> Iterator[None]:

@@ -198,6 +198,7 @@ def usable_model(agent: Agent) -> Model:
 def brief(model: Model, agent: Agent, ask: Ask, turns: list[Turn]) -> Brief:
     return Brief(
         model=model,
+        model_name=agent.model_name,
         prompt=ask.text,
         turns=turns,
         instructions=agent.instructions,

@@ -36,6 +36,7 @@ from batching.items import Item
 from batching.models import KEY_LIFETIME, Batch, BatchItem, Webhook
 from batching.queue import SLICE
 from batching.recording import ITEM_ASKED, ITEM_ENDED, ITEMS, Record
+from wire import tracing
 
 # Seconds after the last slice came, after which the process that received it counts as dead.
 PATIENCE = 60.0
@@ -192,9 +193,13 @@ def accept(batch: Batch, body: Body, *, rules: Rules, settings: Settings, webhoo
     is left of it.
     """
     room = settings.BATCH_STORED_BODY_BYTES
-    with Acceptance(batch, rules=rules, max_queued=settings.BATCH_MAX_QUEUED, room=room) as coming:
-        coming.take(body.items(rules))
-        coming.publish(body.hash, webhook)
+    with tracing.span("batch", {"batch.id": batch.pk}, kind="producer") as span:
+        # What the spans of its items refer to, in whichever process they are made.
+        batch.origin = {**(batch.origin or {}), **tracing.headers()} or None
+        with Acceptance(batch, rules=rules, max_queued=settings.BATCH_MAX_QUEUED, room=room) as coming:
+            coming.take(body.items(rules))
+            coming.publish(body.hash, webhook)
+        span.note({"batch.items": batch.total})
 
 
 def retry(parent: Batch, batch: Batch, *, script_name: str, settings: Settings, webhook: str = "") -> None:

@@ -15,6 +15,7 @@ from batching import answers, connections, identity
 from batching.identity import Caller
 from batching.items import Answer
 from batching.origin import Origin, Sent
+from wire import tracing
 from wire.handler import InnerHandler, handler
 from wire.sse import can_stream
 
@@ -26,6 +27,8 @@ speaking_for: ContextVar[Caller | None] = ContextVar("batching_speaking_for", de
 
 # Reads a response while its connection to the view is still open: `answers.read`, or a stream's relay.
 Reader = Callable[[HttpResponseBase], Answer]
+# Makes an item's span.
+Opening = Callable[[], tracing.Span]
 
 
 class ItemHandler(InnerHandler):
@@ -38,14 +41,16 @@ class ItemHandler(InnerHandler):
         return match
 
 
-def answered(sent: Sent, origin: Origin, read: Reader, *, streamed: bool, caller: Caller | None = None) -> Answer:
+def answered(
+    sent: Sent, origin: Origin, read: Reader, *, streamed: bool, span: Opening, caller: Caller | None = None
+) -> Answer:
     """Return how Django answers an item; whatever its view does ends here. Runs in a thread of its own.
 
     `streamed` tells whether an event stream may be the answer; `caller` is who it is carried out for where the request
     that the batch came with is gone.
     """
     try:
-        return Context().run(carried_out, sent, origin, read, streamed, caller)
+        return Context().run(carried_out, sent, origin, read, streamed, span, caller)
     except CancelledError:
         return answers.CRASHED
     except BaseException:  # SystemExit too: a view is foreign code, and its exit is not the process's
@@ -53,7 +58,9 @@ def answered(sent: Sent, origin: Origin, read: Reader, *, streamed: bool, caller
         return answers.CRASHED
 
 
-def carried_out(sent: Sent, origin: Origin, read: Reader, streamed: bool, caller: Caller | None) -> Answer:
+def carried_out(
+    sent: Sent, origin: Origin, read: Reader, streamed: bool, span: Opening, caller: Caller | None
+) -> Answer:
     inside_item.set(True)
     speaking_for.set(caller)
     can_stream.set(streamed)
@@ -64,8 +71,10 @@ def carried_out(sent: Sent, origin: Origin, read: Reader, streamed: bool, caller
     request_started.send(sender=InnerHandler, **origin.signal(request))
     response: HttpResponseBase | None = None
     try:
-        response = handler(tuple(settings.MIDDLEWARE), ItemHandler).get_response(request)
-        return read(response)
+        with span() as current:
+            response = handler(tuple(settings.MIDDLEWARE), ItemHandler).get_response(request)
+            tracing.note_answer(current, request, response)
+            return read(response)
     finally:
         finish(response)
 

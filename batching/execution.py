@@ -20,6 +20,7 @@ from batching.items import Answer, Item
 from batching.origin import Origin, Sent
 from batching.outbox import Outbox
 from batching.workers import Workers
+from wire import tracing
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +43,17 @@ class Execution:
     """The items of one batch on their way to their answers."""
 
     def __init__(
-        self, items: Sequence[Item], *, origin: Origin, terms: Terms, request_id: str = "", outbox: Outbox | None = None
+        self,
+        items: Sequence[Item],
+        *,
+        batch_id: str,
+        origin: Origin,
+        terms: Terms,
+        request_id: str = "",
+        outbox: Outbox | None = None,
     ) -> None:
+        self._batch_id = batch_id
+        self._traceparent = tracing.traceparent()
         self._items = items
         self._origin = origin
         self._terms = terms
@@ -66,6 +76,16 @@ class Execution:
         What hasn't started by then never starts. What runs on in a thread has no effect on the batch any more; what
         runs in the event loop is cancelled.
         """
+        attributes = {"batch.id": self._batch_id, "batch.items": len(self._items)}
+        with tracing.span("batch", attributes, parent=self._traceparent) as span:
+            self._traceparent = tracing.traceparent()
+            try:
+                return await self._run()
+            finally:
+                succeeded = sum(item.answer is not None and item.answer.succeeded for item in self._items)
+                span.note({"batch.succeeded": succeeded, "batch.failed": len(self._items) - succeeded})
+
+    async def _run(self) -> bool:
         self._loop = asyncio.get_running_loop()
         self._left = sum(item.answer is None for item in self._items)
         self._all_answered = asyncio.Event()
@@ -169,7 +189,11 @@ class Execution:
     # In a place.
 
     def _carry_out(self, item: Item, sent: Sent) -> Answer:
-        return dispatch.answered(sent, self._origin, self._reader(item), streamed=self._outbox is not None)
+        span = partial(tracing.span, "item", self._attributes(item), parent=self._traceparent)
+        return dispatch.answered(sent, self._origin, self._reader(item), streamed=self._outbox is not None, span=span)
+
+    def _attributes(self, item: Item) -> tracing.Attributes:
+        return {"batch.id": self._batch_id, "batch.item.position": item.position}
 
     def _reader(self, item: Item) -> dispatch.Reader:
         if self._outbox is None:

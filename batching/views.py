@@ -133,7 +133,14 @@ class BatchesView(BatchingView, ListAPIView[Batch]):
         begun = batches.begin(ask, settings)
         if isinstance(begun, Batch):
             return replay(begun, media_type)
-        execution = partial(Execution, ask.items, origin=origin, terms=terms, request_id=ask.request_id)
+        execution = partial(
+            Execution,
+            ask.items,
+            batch_id=begun.batch.pk,
+            origin=origin,
+            terms=terms,
+            request_id=ask.request_id,
+        )
         if media_type:
             # What follows takes long and needs no connection.
             close_old_connections()

@@ -9,6 +9,7 @@ class ServiceConfig(AppConfig):
     verbose_name = "Service"
 
     def ready(self) -> None:
-        from config import production, throttles  # noqa: F401  # they want the apps to be there
+        from config import observing, production, throttles  # noqa: F401  # they want the apps to be there
 
         production.check(settings)
+        observing.begin()

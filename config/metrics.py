@@ -1,24 +1,15 @@
 """`GET /metrics` for Prometheus, where METRICS_TOKEN is set."""
 
 from secrets import compare_digest
-from typing import Any
 
 from django.conf import settings
-from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-import assistant.metrics  # noqa: F401  # importing switches them on
-from batching.models import Batch
-from batching.signals import batch_finished
+import assistant.metrics  # noqa: F401  # importing switches them on, these three
+import batching.metrics  # noqa: F401
+import wire.metrics  # noqa: F401
 from wire.errors import json_error
-
-BATCHES = Counter("batching_batches", "Batches that have ended.", ["outcome"])
-
-
-@receiver(batch_finished)
-def count_batch(batch: Batch, **kwargs: Any) -> None:
-    BATCHES.labels(batch.status).inc()
 
 
 def metrics(request: HttpRequest) -> HttpResponse:

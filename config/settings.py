@@ -112,6 +112,10 @@ try:
     WRITE_TIMEOUT = env.float("WRITE_TIMEOUT", 30)
     SHUTDOWN_GRACE = env.float("SHUTDOWN_GRACE", 30)
     METRICS_TOKEN = env.str("METRICS_TOKEN", "")
+    METRICS_PORT = env.int("METRICS_PORT", None, validate=validate.Range(min=0, max=65535))
+    OTEL_EXPORTER_OTLP_ENDPOINT = env.str("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+    OTEL_SERVICE_NAME = env.str("OTEL_SERVICE_NAME", "assistant")
+    LOG_FORMAT = env.str("LOG_FORMAT", "line" if DEBUG else "json", validate=validate.OneOf(["line", "json"]))
     LOG_LEVEL = env.str("LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"]))
     env.seal()
 except EnvError as error:
@@ -140,6 +144,8 @@ MIDDLEWARE = [
     "wire.middleware.request_id_middleware",
     *(["config.middleware.development_middleware"] if DEBUG else []),
     "config.middleware.health_middleware",
+    *(["wire.metrics.metrics_middleware"] if METRICS_TOKEN or METRICS_PORT is not None else []),
+    *(["wire.tracing.tracing_middleware"] if OTEL_EXPORTER_OTLP_ENDPOINT else []),
     "wire.middleware.json_errors_middleware",
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.csp.ContentSecurityPolicyMiddleware",
@@ -250,9 +256,21 @@ SPECTACULAR_SETTINGS = {
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"request_id": {"()": "wire.middleware.RequestIDFilter"}},
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s request=%(request_id)s %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]}},
+    "filters": {
+        "request_id": {"()": "wire.middleware.RequestIDFilter"},
+        "message_id": {"()": "assistant.logs.MessageIDFilter"},
+    },
+    "formatters": {
+        "line": {"format": "%(asctime)s %(levelname)s %(name)s request=%(request_id)s %(message)s"},
+        "json": {"()": "wire.logs.JSONFormatter"},
+    },
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": LOG_FORMAT,
+            "filters": ["request_id", "message_id"],
+        }
+    },
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
         "django": {"level": LOG_LEVEL},

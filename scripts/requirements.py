@@ -19,6 +19,7 @@ RUN = [
     "--extra=redis",
     "--extra=celery",
     "--extra=metrics",
+    "--extra=otel",
     "--group=service",
 ]
 TEST = [*RUN, "--extra=pydantic-ai", "--group=dev", "--constraint=requirements/run.txt"]

@@ -34,6 +34,7 @@ from assistant.providers.blocks import Blocks
 from assistant.providers.completions import UNREADABLE, Answer, encode
 from assistant.providers.faults import Fault
 from assistant.providers.per_loop import PerLoop
+from wire import tracing
 
 # Newer models of OpenAI's refuse `max_tokens`; other servers know nothing else.
 OPENAI_ITSELF = re.compile(r"https://(\w+\.)?api\.openai\.com(?=[:/]|$)")
@@ -145,6 +146,7 @@ class OpenAIModel:
     def _headers(self) -> dict[str, str]:
         # A compressed stream would wait until a block is worth compressing.
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream", "Accept-Encoding": "identity"}
+        headers |= tracing.headers()
         return {**headers, "Authorization": f"Bearer {self._key}"} if self._key else headers
 
 

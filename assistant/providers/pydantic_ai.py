@@ -16,6 +16,7 @@ from assistant.providers import Completion, ModelRequest, ToolSpec
 from assistant.providers.completions import Mender, PartialCall
 from assistant.providers.faults import Fault, described, failed, seconds
 from assistant.providers.per_loop import PerLoop
+from wire import tracing
 
 try:
     from pydantic_ai import exceptions, messages
@@ -157,6 +158,8 @@ def settings_for(request: ModelRequest) -> ModelSettings:
         settings["temperature"] = request.temperature
     if request.max_tokens is not None:
         settings["max_tokens"] = request.max_tokens
+    if headers := tracing.headers():
+        settings["extra_headers"] = headers
     return settings
 
 

@@ -1,0 +1,80 @@
+"""Metrics for Prometheus, in its client's own registry: importing this switches them on.
+
+It needs the extra `metrics`.
+"""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from django.db import DatabaseError, connections, router
+from django.db.models import F, Min, Sum
+from django.dispatch import receiver
+from django.utils import timezone
+from prometheus_client import REGISTRY, Counter
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from batching.models import Batch, BatchItem
+from batching.signals import batch_finished
+
+logger = logging.getLogger(__name__)
+
+BATCHES = Counter("batching_batches", "Batches that have ended.", ["outcome"])
+ITEMS = Counter("batching_items", "Items of batches that have ended, counted with their batch.", ["outcome"])
+LEFT = F("total") - F("succeeded") - F("failed") - F("cancelled") - F("expired")
+
+
+@receiver(batch_finished)
+def count_batch(batch: Batch, **kwargs: Any) -> None:
+    BATCHES.labels(batch.status).inc()
+    for outcome in ("succeeded", "failed", "cancelled", "expired"):
+        ITEMS.labels(outcome).inc(getattr(batch, outcome))
+
+
+class Queue(Collector):
+    """What the rows say of background batches at this moment: the same in each process that is asked."""
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        yield items_gauge()
+        yield oldest_gauge()
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        try:
+            waiting, running, age = depth()
+        except DatabaseError:  # what else there is to say is wanted most when the database is away
+            logger.exception("metrics=queue state=unknown")
+            return
+        items = items_gauge()
+        items.add_metric(["waiting"], waiting)
+        items.add_metric(["running"], running)
+        yield items
+        yield oldest_gauge(age)
+
+
+def items_gauge() -> GaugeMetricFamily:
+    return GaugeMetricFamily(
+        "batching_queue_items", "Items of background batches that have not ended.", labels=["state"]
+    )
+
+
+def oldest_gauge(age: float | None = None) -> GaugeMetricFamily:
+    return GaugeMetricFamily(
+        "batching_queue_oldest_seconds", "The age of the oldest background batch that has not ended.", value=age
+    )
+
+
+def depth() -> tuple[int, int, float]:
+    """Return how many items wait, how many run, and the age of the oldest open batch in seconds."""
+    connection = connections[router.db_for_read(Batch)]
+    try:
+        opened = Batch.objects.open_in_background().accepted().aggregate(left=Sum(LEFT), oldest=Min("created_at"))
+        running = BatchItem.objects.filter(lease_expires_at__isnull=False).count()
+    finally:
+        if not connection.in_atomic_block:  # the thread may be one that nobody looks after
+            connection.close()
+    left, oldest = opened["left"] or 0, opened["oldest"] or timezone.now()
+    return max(0, left - running), running, (timezone.now() - oldest).total_seconds()
+
+
+REGISTRY.register(Queue())
