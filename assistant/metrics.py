@@ -17,6 +17,8 @@ from assistant.toolbox import Tool
 RUNNING = Gauge("assistant_answers_running", "Answers that are being written.")
 STREAMS = Gauge("assistant_streams_open", "Streams and plain calls that read an answer as it is written.")
 ANSWERS = Counter("assistant_answers", "Answers that have ended.", ["agent", "outcome"])
+# Without labels it is there before the first one: of what begins at one, Prometheus sees no increase.
+INTERRUPTED = Counter("assistant_answers_interrupted", "Answers that ended because their process stopped or died.")
 REFUSED = Counter("assistant_answers_refused", "Answers that there was no place for.", ["reason"])
 MODEL_ERRORS = Counter("assistant_model_errors", "Failures of models.", ["model", "kind"])
 TOKENS = Counter("assistant_tokens", "Tokens of answers that have ended.", ["model", "direction"])
@@ -70,6 +72,7 @@ def observe_gap(gap: float, **kwargs: Any) -> None:
 @receiver(signals.answer_ended)
 def count_answer(message: Message, error: BaseException | None, **kwargs: Any) -> None:
     ANSWERS.labels(message.agent_id, message.status).inc()
+    INTERRUPTED.inc(message.status == Message.Status.INTERRUPTED)
     TOKENS.labels(message.model, "input").inc(message.input_tokens)
     TOKENS.labels(message.model, "output").inc(message.output_tokens)
     if message.time_to_first_token is not None:

@@ -27,9 +27,9 @@ LEFT = F("total") - F("succeeded") - F("failed") - F("cancelled") - F("expired")
 
 @receiver(batch_finished)
 def count_batch(batch: Batch, **kwargs: Any) -> None:
-    BATCHES.labels(batch.status).inc()
     for outcome in ("succeeded", "failed", "cancelled", "expired"):
         ITEMS.labels(outcome).inc(getattr(batch, outcome))
+    BATCHES.labels(batch.status).inc()
 
 
 class Queue(Collector):
@@ -73,8 +73,8 @@ def depth() -> tuple[int, int, float]:
     finally:
         if not connection.in_atomic_block:  # the thread may be one that nobody looks after
             connection.close()
-    left, oldest = opened["left"] or 0, opened["oldest"] or timezone.now()
-    return max(0, left - running), running, (timezone.now() - oldest).total_seconds()
+    age = (timezone.now() - opened["oldest"]).total_seconds() if opened["oldest"] else 0.0
+    return max(0, (opened["left"] or 0) - running), running, age
 
 
 REGISTRY.register(Queue())

@@ -15,6 +15,7 @@ from django.utils import timezone
 from assistant import leases
 from assistant.leases import Keeper, Process, gone, lock_file, this_process
 from assistant.models import Conversation, Message
+from assistant.signals import answer_ended
 from tests.upstream import PATIENCE
 
 
@@ -72,10 +73,18 @@ class TestSweep:
         assert status(message) == "interrupted"
         assert not lock_file(leases.folder(), dead.name).exists()
 
-    def test_an_answer_is_ended_by_one_of_several(self) -> None:
+    def test_an_answer_is_ended_by_one_of_several_who_tells_observers(self) -> None:
         message = running(lease_expires_at=over())
+        told: list[Any] = []
+
+        def note(message: Message, **kwargs: Any) -> None:
+            told.append(message.status)
+
+        answer_ended.connect(note)
         assert leases.end(message, []) is True
         assert leases.end(message, []) is False
+        answer_ended.disconnect(note)
+        assert told == ["interrupted"]
 
     def test_a_process_that_was_thought_dead_does_not_overwrite_the_ending(self) -> None:
         message = running(lease_expires_at=over())

@@ -30,9 +30,7 @@ async def ask(client: AsyncClient, query: str = "", **headers: str) -> Any:
     return await client.post(f"/api/agent/chat{query}", body, content_type="application/json", headers=headers)
 
 
-async def test_a_turn_has_its_model_calls_and_tools(
-    kept: Spans, async_client: AsyncClient, upstream: Upstream
-) -> None:
+async def test_a_turn_has_its_model_calls_and_tools(kept: Spans, async_client: AsyncClient, upstream: Upstream) -> None:
     await Agent.objects.filter(pk="default").aupdate(tools=["calculator"], temperature=0.5)
     upstream.scripts = [calling(("calculator", {"expression": "6 * 7"}), usage=(11, 3)), reply(ANSWER, usage=(5, 2))]
     await streams.read(await ask(async_client, "?stream=true", traceparent=CALLER))
@@ -77,7 +75,9 @@ async def test_a_turn_has_its_model_calls_and_tools(
     assert sent == [f"00-{TRACE}-{span.context.span_id:016x}-01" for span in kept.named("chat test")]
 
 
-@pytest.mark.parametrize(("script", "error"), [(refusing(401), "ModelRefusedCredentials"), (broken(ANSWER), "ModelError")])
+@pytest.mark.parametrize(
+    ("script", "error"), [(refusing(401), "ModelRefusedCredentials"), (broken(ANSWER), "ModelError")]
+)
 async def test_what_fails_says_so_without_a_text(
     kept: Spans, async_client: AsyncClient, upstream: Upstream, script: Any, error: str
 ) -> None:
@@ -93,7 +93,9 @@ async def test_what_fails_says_so_without_a_text(
         assert word not in kept.text
 
 
-async def test_a_tool_that_is_called_alone_is_a_span(kept: Spans, async_client: AsyncClient, upstream: Upstream) -> None:
+async def test_a_tool_that_is_called_alone_is_a_span(
+    kept: Spans, async_client: AsyncClient, upstream: Upstream
+) -> None:
     body = {"parameters": {"expression": "zanzibar("}}
     path = "/api/tools/calculator/execute"
     assert (await async_client.post(path, body, content_type="application/json")).status_code == 400

@@ -79,7 +79,10 @@ def test_traffic_is_counted(service: Served, upstream: Upstream) -> None:
         assert [ask(service, query).status_code for query in ("", "?stream=true")] == [429, 429]
         requests.post(f"{service.url}/api/agent/messages/{message_id}/stop", timeout=PATIENCE)
     asyncio.run(until(lambda: "assistant_streams_open" not in scrape(service)))
-    batch = {"requests": [{"id": "a", "method": "GET", "path": "/api/agents"}]}
+    tool = {"method": "POST", "path": "/api/tools/calculator/execute"}
+    expressions = {"good": "6 * 7", "bad": "6 *"}
+    items = [{**tool, "id": name, "body": {"parameters": {"expression": it}}} for name, it in expressions.items()]
+    batch = {"requests": items}
     assert requests.post(f"{service.url}/api/batch", json=batch, timeout=PATIENCE).status_code == 200
     asyncio.run(until(lambda: "batching_batches_total completed" in scrape(service)))
     assert scrape(service) == {
@@ -87,11 +90,18 @@ def test_traffic_is_counted(service: Served, upstream: Upstream) -> None:
         "assistant_answers_total default failed": 2,
         "assistant_answers_total default cancelled": 1,
         "assistant_answers_refused_total caller": 2,
-        "assistant_model_errors_total ModelRefusedCredentials": 1,
-        "assistant_model_errors_total ModelBusy": 1,
-        "assistant_time_to_first_token_seconds_count": 3,
+        "assistant_answer_duration_seconds_count openai:test": 5,
+        "assistant_model_errors_total ModelRefusedCredentials openai:test": 1,
+        "assistant_model_errors_total ModelBusy openai:test": 1,
+        "assistant_time_to_first_token_seconds_count openai:test": 3,
         "assistant_token_gap_seconds_count": 4,
+        "assistant_tokens_total input openai:test": 10,
+        "assistant_tokens_total output openai:test": 4,
+        "assistant_tool_duration_seconds_count completed calculator": 1,
+        "assistant_tool_duration_seconds_count refused calculator": 1,
         "batching_batches_total completed": 1,
+        "batching_items_total failed": 1,
+        "batching_items_total succeeded": 1,
     }
 
 
