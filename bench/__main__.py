@@ -1,13 +1,14 @@
-"""Run the benchmarks, or one: `python -m bench [batches|fleet|relay|first_token|late|memory]`."""
+"""Run the benchmarks, or one: `python -m bench [batches|fleet|relay|first_token|late|memory|observed]`."""
 
 import sys
 import time
 
 import uvloop
 
-from bench import batches, first_token, fleet, late, machine, memory, relay
+from bench import batches, first_token, fleet, late, machine, memory, observed, relay
 
-PARTS = {module.__name__.rpartition(".")[2]: module for module in (relay, first_token, late, memory, batches, fleet)}
+MODULES = (relay, first_token, late, memory, batches, fleet, observed)
+PARTS = {module.__name__.rpartition(".")[2]: module for module in MODULES}
 
 chosen = sys.argv[1:] or list(PARTS)
 if unknown := set(chosen) - PARTS.keys():

@@ -94,7 +94,7 @@ def production(upstream: str, directory: str) -> dict[str, str]:
 def service(upstream: str, *command: str, **env: str) -> Iterator[Process]:
     with tempfile.TemporaryDirectory() as directory:
         copy = shutil.copytree(data()[0], Path(directory, "data"))
-        with started(*command, **production(upstream, str(copy)), **env) as process:
+        with started(*command, **(production(upstream, str(copy)) | env)) as process:
             yield process
 
 

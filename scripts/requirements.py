@@ -24,7 +24,8 @@ RUN = [
 ]
 TEST = [*RUN, "--extra=pydantic-ai", "--group=dev", "--constraint=requirements/run.txt"]
 # Not bound to run.txt: LiteLLM wants an older rich than the service.
-BENCH = ["--extra=server", "--extra=postgres", "--extra=redis", "--extra=celery", "--group=service", "--group=bench"]
+EXTRAS = ["--extra=server", "--extra=postgres", "--extra=redis", "--extra=celery", "--extra=metrics", "--extra=otel"]
+BENCH = [*EXTRAS, "--group=service", "--group=bench"]
 FILES = {"run": RUN, "test": TEST, "bench": BENCH}
 # No index, no path: the files are the same wherever they were compiled.
 OPTIONS = ["--quiet", "--universal", "--python-version=3.12", "--generate-hashes", "--no-header", "--no-annotate"]
