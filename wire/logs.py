@@ -10,7 +10,7 @@ from wire import tracing
 
 # The `key=%s` of our own lines: each becomes a field.
 NAMES = re.compile(r"(\w+)=%")
-CREDENTIALS = re.compile(r"(Bearer |\bsk[-_]|\bwhsec_|://[^\s/:@\"]*:)[^\s@\"'\\]+")
+CREDENTIALS = re.compile(r"(Bearer |\bsk[-_]|\bwhsec_)[^\s\"'\\]+|(://[^\s/:@\"]*:)[^\s@\"\\]+(?=@)")
 
 
 class JSONFormatter(logging.Formatter):
@@ -28,7 +28,7 @@ class JSONFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return CREDENTIALS.sub(r"\1***", json.dumps(line, default=str))
+        return CREDENTIALS.sub(r"\1\2***", json.dumps(line, default=str))
 
 
 def named(record: logging.LogRecord) -> dict[str, Any]:
