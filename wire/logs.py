@@ -10,7 +10,9 @@ from wire import tracing
 
 # The `key=%s` of our own lines: each becomes a field.
 NAMES = re.compile(r"(\w+)=%")
-CREDENTIALS = re.compile(r"(Bearer |\bsk[-_]|\bwhsec_)[^\s\"'\\]+|(://[^\s/:@\"]*:)[^\s@\"\\]+(?=@)")
+# Two, each with a beginning that is searched for quickly: as one they took ten times as long.
+KEYS = re.compile(r"(Bearer |sk(?<!\wsk)[-_]|whsec_)[^\s\"'\\]+")
+PASSWORDS = re.compile(r"(://[^\s/:@\"]*:)[^\s@\"\\]+(?=@)")
 
 
 class JSONFormatter(logging.Formatter):
@@ -28,7 +30,7 @@ class JSONFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return CREDENTIALS.sub(r"\1\2***", json.dumps(line, default=str))
+        return PASSWORDS.sub(r"\1***", KEYS.sub(r"\1***", json.dumps(line, default=str)))
 
 
 def named(record: logging.LogRecord) -> dict[str, Any]:
