@@ -42,6 +42,6 @@ def serve_metrics(host: str, port: int) -> None:
     try:
         server, _ = start_http_server(port, host)
     except OSError as error:
-        logger.warning("metrics=%s:%s state=not_served error=%s", host, port, error.strerror)
+        logger.warning("metrics=%s state=not_served error=%s", f"{host}:{port}", error.strerror)
     else:
-        logger.info("metrics=%s:%s state=served", host, server.server_port)
+        logger.info("metrics=%s state=served", f"{host}:{server.server_port}")

@@ -8,8 +8,9 @@ from typing import Any
 
 from wire import tracing
 
-# The `key=%s` of our own lines: each becomes a field.
+# The `key=%s` and `key=word` of our own lines: each becomes a field.
 NAMES = re.compile(r"(\w+)=%")
+WORDS = re.compile(r"(\w+)=(\w+)(?!\S)")
 # Two, each with a beginning that is searched for quickly: as one they took ten times as long.
 KEYS = re.compile(r"(Bearer |sk(?<!\wsk)[-_]|whsec_)[^\s\"'\\]+")
 PASSWORDS = re.compile(r"(://[^\s/:@\"]*:)[^\s@\"\\]+(?=@)")
@@ -35,10 +36,11 @@ class JSONFormatter(logging.Formatter):
 
 def named(record: logging.LogRecord) -> dict[str, Any]:
     """Return what a line of the form `batch=%s state=%s` names."""
-    names = NAMES.findall(str(record.msg))
-    if not isinstance(record.args, tuple) or len(names) != len(record.args):
+    said = str(record.msg)
+    names = NAMES.findall(said)
+    if not (names and isinstance(record.args, tuple) and len(names) == len(record.args)):
         return {}
-    fields = dict(zip(names, record.args, strict=True))
+    fields = {**dict(WORDS.findall(said)), **dict(zip(names, record.args, strict=True))}
     return {"message_id" if name == "message" else name: value for name, value in fields.items()}
 
 

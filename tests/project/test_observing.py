@@ -198,9 +198,18 @@ def test_metrics_of_both_tell_what_happened(seen: Seen) -> None:
 
 
 CODE = """
-import json, logging, config.metrics
+import json, logging, socket, sys, config.metrics
+from django.core.exceptions import ImproperlyConfigured
 from prometheus_client import REGISTRY
+from config.observing import export_spans, serve_metrics
 logging.getLogger("mine").warning("batch=%s key=%s", "b", "Bearer sk_dodo")
+with socket.create_server(("127.0.0.1", 0)) as taken:
+    serve_metrics(*taken.getsockname())
+sys.modules["opentelemetry.sdk.trace"] = None
+try:
+    export_spans("http://127.0.0.1:9", "mine")
+except ImproperlyConfigured as error:
+    logging.getLogger("mine").error(error)
 found = {}
 for collector in REGISTRY._collector_to_names:
     for each in getattr(collector, "describe", collector.collect)():
@@ -228,9 +237,15 @@ def metrics(command: subprocess.CompletedProcess[str]) -> dict[str, list[str]]:
 
 
 def test_in_production_commands_log_json_too(command: subprocess.CompletedProcess[str]) -> None:
-    [told] = lines(command.stderr)
+    told = lines(command.stderr)[0]
     assert (told["logger"], told["level"], told["batch"]) == ("mine", "WARNING", "b")
     assert told["message"] == "batch=b key=Bearer ***"
+
+
+def test_what_cannot_be_had_is_said_in_a_sentence(command: subprocess.CompletedProcess[str]) -> None:
+    port, package = lines(command.stderr)[1:]
+    assert (port["state"], port["error"]) == ("not_served", "Address already in use")
+    assert "pip install 'django-assistant-backend[otel]'" in package["message"]
 
 
 def test_every_metric_is_documented_with_its_labels(metrics: dict[str, list[str]]) -> None:

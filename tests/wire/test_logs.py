@@ -20,7 +20,7 @@ def told(message: str, *args: Any, **fields: Any) -> dict[str, Any]:
 
 
 def test_what_a_line_names_is_a_field_with_its_type() -> None:
-    line = told("batch=%s state=%s seconds=%.1f message=%s", "b", "done", 1.25, "msg_1", request_id="r", message_id="-")
+    line = told("batch=%s state=done seconds=%.1f message=%s", "b", 1.25, "msg_1", request_id="r", message_id="-")
     assert {name: line[name] for name in ("level", "logger", "batch", "state", "seconds")} == {
         **{"level": "INFO", "logger": "mine", "batch": "b", "state": "done", "seconds": 1.25},
     }
