@@ -176,6 +176,12 @@ class TestPrepare:
         assert sources() == STARTERS - {"docs/tools.md"} | {"docs/tools.md#1", "docs/tools.md#2"}
         assert prepare() == ""
 
+    def test_what_a_page_shows_as_code_is_not_found(self, project):
+        (project / "docs" / "tools.md").write_text("# Tools\n\nSay it:\n\n```\nWhat is tea?\n```\n\nThat is all.")
+        prepare()
+        text = Document.objects.get(source="docs/tools.md").text
+        assert ("tea" in text, "That is all." in text) == (False, True)
+
     def test_fetches_no_weights_for_a_model_elsewhere(self, project, settings):
         SMOLLM2.path.unlink()
         settings.ASSISTANT_MODEL = "openai:gpt-5"

@@ -1,8 +1,10 @@
 """Everything that a first start needs."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,6 +21,8 @@ from assistant.models import Document
 
 WIKIPEDIA = "https://en.wikipedia.org/wiki/"
 WIKIPEDIA_CREDIT = "Wikipedia, CC BY-SA 4.0"
+# A block of code names what people search for, and says nothing about it.
+BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
 
 class Command(BaseCommand):
@@ -96,4 +100,5 @@ def own_files() -> Iterator[tuple[str, documents.Reading]]:
     base = Path(settings.BASE_DIR)
     for path in (base / "README.md", *sorted((base / "docs").glob("*.md"))):
         with suppress(documents.Unreadable):
-            yield path.relative_to(base).as_posix(), documents.read_file(path)
+            reading = documents.read_file(path)
+            yield path.relative_to(base).as_posix(), replace(reading, text=BLOCK.sub("", reading.text))
