@@ -1,6 +1,6 @@
 # Each target may be run at any time, and is quick where nothing is left to do.
 .DEFAULT_GOAL := help
-.PHONY: help run test crash lint bench requirements vendor screenshots clean
+.PHONY: help run test crash lint docs bench requirements vendor screenshots clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,11 @@ crash: ## kill, pause and cut off what works on batches; CYCLES=1000 BACKEND=sql
 
 lint: ## check style, types, migrations and requirements
 	@scripts/lint
+
+docs: ## build the site of the documentation in build/docs/html; no network, warnings are errors
+	@scripts/install run
+	@scripts/install docs
+	@.venv/bin/python scripts/docs.py
 
 bench: ## run the benchmarks, beside peers; PART=late runs one
 	@scripts/install bench .venv-bench

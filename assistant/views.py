@@ -244,6 +244,7 @@ class ToolsView(ToolsScopedView):
 class ToolView(ToolsScopedView):
     @extend_schema(operation_id="tool", responses={200: ToolSerializer, **fails(401, 403, 404)})
     def get(self, request: Request, name: str) -> Response:
+        """One tool that the caller may use."""
         return Response(described(toolbox.get(name, request.user)))
 
 

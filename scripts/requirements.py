@@ -26,7 +26,9 @@ TEST = [*RUN, "--extra=pydantic-ai", "--group=dev", "--constraint=requirements/r
 # Not bound to run.txt: LiteLLM wants an older rich than the service.
 EXTRAS = ["--extra=server", "--extra=postgres", "--extra=redis", "--extra=celery", "--extra=metrics", "--extra=otel"]
 BENCH = [*EXTRAS, "--group=service", "--group=bench"]
-FILES = {"run": RUN, "test": TEST, "bench": BENCH}
+# Installed beside either of the first two.
+DOCS = ["--group=docs", "--constraint=requirements/test.txt"]
+FILES = {"run": RUN, "test": TEST, "docs": DOCS, "bench": BENCH}
 # No index, no path: the files are the same wherever they were compiled.
 OPTIONS = ["--quiet", "--universal", "--python-version=3.12", "--generate-hashes", "--no-header", "--no-annotate"]
 

@@ -6,6 +6,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -47,7 +48,7 @@ def working(path: Path) -> Path:
 
 def test_make_alone_tells_what_there_is() -> None:
     output = run("make").stdout
-    for target in ("run", "test", "crash", "lint", "bench", "requirements", "vendor", "screenshots", "clean"):
+    for target in ("run", "test", "crash", "lint", "docs", "bench", "requirements", "vendor", "screenshots", "clean"):
         assert re.search(rf"^make {target} +\S", output, re.MULTILINE)
 
 
@@ -98,7 +99,7 @@ def test_requirements_were_compiled_from_pyproject_as_it_is() -> None:
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("name", ["run", "test"])
+@pytest.mark.parametrize("name", ["run", "test", "docs"])
 def test_requirements_name_no_address_and_pin_everything(name: str) -> None:
     text = (ROOT / "requirements" / f"{name}.txt").read_text()
     assert not re.search(r"://|--(extra-)?index|--find-links", text)
@@ -135,6 +136,16 @@ def test_every_setting_of_the_environment_is_documented() -> None:
     read = set(re.findall(r'env\.\w+\(\s*"(\w+)"', (ROOT / "config/settings.py").read_text()))
     documented = set(re.findall(r"^(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     assert documented == read
+
+
+def test_the_defaults_that_are_documented_are_the_codes(tmp_path: Path) -> None:
+    def settings(file: str) -> dict[str, object]:
+        told = {"DEBUG": "true", "ENV_FILE": file, "ASSISTANT_DATA_DIR": str(tmp_path)}
+        with mock.patch.dict(os.environ, told, clear=True):
+            read = runpy.run_path(str(ROOT / "config/settings.py"))
+        return {name: value for name, value in read.items() if name.isupper()}
+
+    assert settings(str(ROOT / ".env.example")) == settings(os.devnull)
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "scripts").iterdir() if not path.suffix))
