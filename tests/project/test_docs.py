@@ -1,0 +1,237 @@
+"""The documentation: its site is built, its links lead somewhere, and each block of code in it does what it shows."""
+
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import requests
+import yaml
+from django.core.asgi import get_asgi_application
+from django.urls import include, path
+from playwright.sync_api import Page
+
+from assistant import toolbox
+from tests.assistant.search.test_documents import write_pdf
+from tests.blocks import Block, Checkout, blocks, shape
+from tests.browser.conftest import page  # noqa: F401  # a fixture
+from tests.browser.stage import barriers, peopled
+from tests.processes import PATIENCE, ROOT, Served, serving
+from tests.upstream import Upstream, reply
+
+BLOCKS = blocks()
+# What isn't run anywhere: it fetches packages, or takes Docker, systemd or servers of one's own.
+LEFT_OUT = {
+    "git clone <this repository> assistant && cd assistant",
+    "export SECRET_KEY=... ALLOWED_HOSTS=assistant.example NUM_PROXIES=1 DATABASE_URL=postgres://... REDIS_URL=redis://...",
+    "ASSISTANT_MODEL=openai:llama3.2 OPENAI_BASE_URL=http://localhost:11434/v1 make run # Ollama",
+    "docker compose --file deploy/compose.yaml --env-file .env up --build --detach",
+    "cp deploy/systemd/* /etc/systemd/system/",
+    "pip install 'django-assistant-backend[local,documents]'",
+}
+# What other tests run: how the name of a page begins, or a block.
+ELSEWHERE = {
+    "docs/keeping.md": "tests/project/test_deployment.py",
+    "export DATABASE_URL=postgres://... CELERY_BROKER_URL": "tests/project/test_fleet.py",
+    "make crash": "tests/batching/test_crash.py",
+}
+# Variables of make and of Django, beside the settings.
+OTHERS = {"BACKEND", "CYCLES", "DJANGO_SUPERUSER_PASSWORD"}
+# These languages are shown, and nothing is done with them.
+SHOWN = {"text"}
+
+
+def of(*languages: str) -> list[Any]:
+    """Return the blocks in these languages that are run here, each text once."""
+    once = {
+        block.text: block for block in reversed(BLOCKS) if block.language in languages and not is_run_elsewhere(block)
+    }
+    return [pytest.param(block, id=str(block)) for block in reversed(once.values()) if block.is_run]
+
+
+def is_run_elsewhere(block: Block) -> bool:
+    return any(block.page.startswith(begin) or block.text.startswith(begin) for begin in ELSEWHERE)
+
+
+def test_each_block_is_run_or_listed() -> None:
+    here = [block for block in BLOCKS if not is_run_elsewhere(block)]
+    assert {block.language for block in here} <= {"", "sh", "console", "python", "js", "json", "yaml"} | SHOWN
+    assert {" ".join(block.text.splitlines()[1].split()) for block in here if not block.is_run} == LEFT_OUT
+    assert all((ROOT / test).exists() for test in ELSEWHERE.values())
+
+
+def test_each_variable_of_a_command_is_a_setting() -> None:
+    settings = set(re.findall(r"^(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    commands = "\n".join(block.text for block in BLOCKS if block.language in ("", "sh", "console"))
+    assert set(re.findall(r"\b([A-Z][A-Z_]+)=", commands)) <= settings | OTHERS
+
+
+# The site.
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    where = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "scripts/docs.py", str(where)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE * 6, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return where / "html"
+
+
+def test_the_site_is_built_without_a_warning(site: Path) -> None:
+    pages = {each.relative_to(ROOT / "docs").with_suffix(".html") for each in (ROOT / "docs").rglob("*.md")}
+    assert all((site / each).exists() for each in pages)
+
+
+def test_each_page_is_in_the_navigation() -> None:
+    entries = runpy.run_path(str(ROOT / "scripts/docs.py"))["ENTRY"].findall((ROOT / "docs/index.md").read_text())
+    named = {os.path.normpath(ROOT / "docs" / f"{entry}.md") for entry in entries}
+    assert named >= {str(each) for each in (ROOT / "docs").rglob("*.md")} - {str(ROOT / "docs/index.md")}
+
+
+@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "SECURITY.md", "requirements/README.md"])
+def test_links_beside_the_site_lead_somewhere(name: str) -> None:
+    for target, anchor in re.findall(r"\]\((?!\w+:)([^)#]*)(?:#([^)]+))?\)", (ROOT / name).read_text()):
+        file = (ROOT / name).parent / target if target else ROOT / name
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), f"{target}#{anchor}"
+
+
+def anchors(file: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_reference_has_what_the_code_has(site: Path) -> None:
+    read = {each.stem: each.read_text() for each in (site / "reference").iterdir()}
+    assert all(
+        name in read["settings"] for name in ("STREAM_TIMEOUT", "BATCH_MAX_SIZE", "BATCH_CELERY_APP", "THROTTLE_KEY")
+    )
+    assert all(path in read["endpoints"] for path in ("POST /api/agent/chat", "DELETE /api/conversations/"))
+    assert all(name in read["events"] for name in ("tool_result", "retry_after", "finish_reason"))
+    assert all(name in read["errors"] for name in ("ModelTimeout", "FailedDependency", "The service is stopping."))
+    assert all(name in read["metrics"] for name in ("assistant_answers_total", "batching_batches_total"))
+    assert all(name in read["commands"] for name in ("submit_batch", "--follow", "delete_person"))
+
+
+@pytest.mark.browser
+def test_it_is_readable_in_both_schemes_and_asks_nobody(site: Path, page: Page) -> None:  # noqa: F811  # the fixture above
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.set_viewport_size({"width": 390, "height": 844})
+    for name in ("index", "first-ten-minutes", "api", "reference/settings"):
+        page.goto(f"file://{site}/{name}.html")
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            assert barriers(page, "color-contrast") == [], (name, scheme)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+    page.goto(f"file://{site}/search.html?q=Last-Event-ID")
+    page.locator("#search-results li a").first.wait_for()
+    assert [url for url in asked if not url.startswith(f"file://{site}/")] == []
+
+
+# The blocks.
+
+
+@pytest.fixture(scope="module")
+def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    """The service with ada, two documents, and a model that has one answer."""
+    # Longer than a token may be, so that each answer has several.
+    with Upstream(reply("Quark " * 50)).in_thread() as upstream:
+        model = {"ASSISTANT_MODEL": "openai:test", "OPENAI_BASE_URL": upstream.url}
+        with serving(peopled, **model) as it:
+            yield checkout(tmp_path_factory, it, model)
+
+
+@pytest.fixture
+def knowing(real: Served, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    return checkout(tmp_path_factory, real, {})
+
+
+def checkout(temporary: pytest.TempPathFactory, service: Served, more: dict[str, str]) -> Checkout:
+    assert service.data
+    made = Checkout(temporary.mktemp("docs") / "checkout", service.url, service.data, more)
+    item = {"method": "GET", "path": "/api/agents"}
+    (made.directory / "items.jsonl").write_text("".join(json.dumps(item | {"id": name}) + "\n" for name in "abc"))
+    (made.directory / "handbook").mkdir()
+    (made.directory / "handbook/tea.md").write_text("# Tea\n\nA drink.\n")
+    write_pdf(made.directory / "notes.pdf", "Tea is a drink.")
+    return made
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("block", of("", "sh"))
+def test_commands_work(block: Block, scripted: Checkout) -> None:
+    result = scripted.run(block.text)
+    assert result.returncode == 0, result.stdout
+    assert '"error":' not in result.stdout
+
+
+@pytest.mark.server
+@pytest.mark.model
+@pytest.mark.parametrize("name", sorted({block.page for block in BLOCKS if block.language == "console"}))
+def test_sessions_go_as_they_are_shown(name: str, scripted: Checkout, request: pytest.FixtureRequest) -> None:
+    sessions = [
+        each for block in BLOCKS if block.page == name and block.language == "console" for each in block.commands()
+    ]
+    for command, shown in sessions:
+        # The researcher's model has to know what to look up; elsewhere any will do.
+        where = request.getfixturevalue("knowing") if "researcher" in command else scripted
+        answer = where.run(command).stdout
+        assert shape(shown).fullmatch(re.sub(r"\s", "", answer)), f"{command}\n{answer}"
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("block", of("python"))
+def test_python_runs(block: Block, scripted: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toolbox, "REGISTRY", dict(toolbox.REGISTRY))
+    monkeypatch.setitem(sys.modules, "shop", SimpleNamespace())  # type: ignore[arg-type]  # the reader's own app
+    monkeypatch.setitem(sys.modules, "shop.models", SimpleNamespace(Order=object))  # type: ignore[arg-type]
+    around = {"__name__": "shop.tools", "INSTALLED_APPS": [], "urlpatterns": [], "path": path, "include": include}
+    if "django_application" in block.text:
+        around["django_application"] = get_asgi_application()
+    if "response.content" in block.text:
+        around |= streams(scripted.url)
+    text = block.text.replace("localhost:8000", scripted.url.removeprefix("http://"))
+    if "sk_..." in text:
+        text = text.replace("sk_...", key(scripted))
+    exec(compile(text, str(block), "exec"), around)  # noqa: S102  # it is the test
+    for app in around["INSTALLED_APPS"]:
+        assert app is ... or import_module(app)
+
+
+def key(checkout: Checkout) -> str:
+    return checkout.run("python manage.py create_api_key ada").stdout.split()[0]
+
+
+def streams(url: str) -> dict[str, requests.Response]:
+    """Return an answer's stream, and the same one from its third event on."""
+    response = requests.post(f"{url}/api/agent/chat?stream=true", json={"message": "Hi"}, timeout=PATIENCE)
+    [message] = re.findall(r'"message_id": "(\w+)", "conv', response.text)
+    resumed = f"{url}/api/agent/messages/{message}/stream"
+    return {"response": response, "resumed": requests.get(resumed, headers={"Last-Event-ID": "3"}, timeout=PATIENCE)}
+
+
+@pytest.mark.server
+@pytest.mark.browser
+@pytest.mark.parametrize("block", of("js"))
+def test_scripts_of_pages_run(block: Block, scripted: Checkout, page: Page) -> None:  # noqa: F811  # the fixture above
+    page.goto(scripted.url)
+    types = page.evaluate(
+        "() => new Promise((resolve) => { const types = []; const handleStreamEvent = ({ type }) => {"
+        f"types.push(type); if (type === 'end') resolve(types); }};\n{block.text}\n}})"
+    )
+    assert (types[0], types[-1]) == ("start", "end")
+
+
+@pytest.mark.parametrize("block", of("json", "yaml"))
+def test_data_can_be_read(block: Block) -> None:
+    assert (json.loads if block.language == "json" else yaml.safe_load)(block.text)
