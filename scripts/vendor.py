@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = "config/static/vendor"
+PAGES = "assistant/static/assistant/vendor"
 TESTS = "tests/browser/vendor"
 
 

@@ -1,7 +1,7 @@
 // Who answers: the agents that the caller may use, and the one that was chosen last.
 
-import { get } from "./api.js";
-import { $ } from "./dom.js";
+import { get } from "../assistant/api.js";
+import { $ } from "../assistant/dom.js";
 
 const KEY = "agent";
 let agents = [];

@@ -1,12 +1,12 @@
 // The open conversation: its turns, asking, stopping, and picking up what is still being written.
 
-import { Refused, call, conversationPath, get, messagePath, newKey } from "./api.js";
+import { Refused, call, conversationPath, get, messagePath, newKey } from "../assistant/api.js";
 import * as agents from "./agents.js";
-import { $, announce } from "./dom.js";
-import { failure } from "./failure.js";
+import { $, announce } from "../assistant/dom.js";
+import { failure } from "../assistant/failure.js";
 import * as history from "./history.js";
-import { following, resumed } from "./stream.js";
-import { Turn } from "./turn.js";
+import { following, resumed } from "../assistant/stream.js";
+import { Turn } from "../assistant/turn.js";
 
 // What was asked and has no answer's id yet: after a reload the same key finds the answer.
 const PENDING = "pending";

@@ -1,7 +1,7 @@
 // The list of conversations: the service's for who has signed in, this browser's own for who hasn't.
 
-import { Refused, call, conversationPath, get } from "./api.js";
-import { $, announce } from "./dom.js";
+import { Refused, call, conversationPath, get } from "../assistant/api.js";
+import { $, announce } from "../assistant/dom.js";
 
 const signedIn = "signedIn" in document.body.dataset;
 const KEY = "conversations";

@@ -2,8 +2,8 @@
 
 import * as agents from "./agents.js";
 import * as chat from "./chat.js";
-import { $, announce, copy, signInAddress } from "./dom.js";
-import { failure } from "./failure.js";
+import { $, announce, copy, signInAddress } from "../assistant/dom.js";
+import { failure } from "../assistant/failure.js";
 import * as history from "./history.js";
 import * as several from "./several.js";
 

@@ -1,14 +1,14 @@
 // Several questions to several agents as one streamed batch, side by side.
 
-import { Lost, Refused, call, get, messagePath } from "./api.js";
+import { Lost, Refused, call, get, messagePath } from "../assistant/api.js";
 import * as agents from "./agents.js";
-import { $, announce, copyOf, seconds } from "./dom.js";
-import { failure } from "./failure.js";
+import { $, announce, copyOf, seconds } from "../assistant/dom.js";
+import { failure } from "../assistant/failure.js";
 import * as history from "./history.js";
-import { codeBlock } from "./markdown.js";
+import { codeBlock } from "../assistant/markdown.js";
 import { asCurl, asPython } from "./snippets.js";
-import { frames } from "./stream.js";
-import { Turn } from "./turn.js";
+import { frames } from "../assistant/stream.js";
+import { Turn } from "../assistant/turn.js";
 
 const PATH = "/api/batch?stream=true";
 

@@ -12,9 +12,10 @@ export class Refused extends Error {
 // No answer came, or not all of it.
 export class Lost extends Error {}
 
-// A caller with a session has to show Django's CSRF token.
+// A caller with a session has to show Django's CSRF token; a project may keep it where no script reads it, or elsewhere.
 function csrfToken() {
-  return document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1] ?? "";
+  const cookie = document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1];
+  return cookie ?? document.querySelector("[name=csrfmiddlewaretoken]")?.value ?? "";
 }
 
 async function refusal(response) {
@@ -41,8 +42,10 @@ export async function get(path, options) {
   return (await call(path, options)).json();
 }
 
-export const conversationPath = (id) => `/api/conversations/${encodeURIComponent(id)}`;
-export const messagePath = (id) => `/api/agent/messages/${encodeURIComponent(id)}`;
+// Where a project has put the API; the page says so where it isn't at /api/.
+export const API = document.querySelector("[data-api]")?.dataset.api ?? "/api/";
+export const conversationPath = (id) => `${API}conversations/${encodeURIComponent(id)}`;
+export const messagePath = (id) => `${API}agent/messages/${encodeURIComponent(id)}`;
 
 // Random, also where a page isn't served over TLS, which crypto.randomUUID wants.
 export function newKey() {

@@ -1,8 +1,8 @@
 // Markdown of a model, which is nobody's to trust: rendered while it grows, and made harmless.
 
-import DOMPurify from "../vendor/dompurify/purify.js";
-import hljs from "../vendor/highlight/highlight.js";
-import { Marked } from "../vendor/marked/marked.js";
+import DOMPurify from "./vendor/dompurify/purify.js";
+import hljs from "./vendor/highlight/highlight.js";
+import { Marked } from "./vendor/marked/marked.js";
 import { copy, copyOf } from "./dom.js";
 
 const TAGS = (

@@ -39,7 +39,7 @@ async function copied(text) {
 
 export function signInAddress() {
   const back = encodeURIComponent(location.pathname + location.search);
-  return `${document.body.dataset.signIn}?next=${back}`;
+  return `${$("[data-sign-in]").dataset.signIn}?next=${back}`;
 }
 
 export const seconds = (value) => `${value.toFixed(value < 10 ? 2 : 1)} s`;
