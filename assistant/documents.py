@@ -1,7 +1,7 @@
 """Files as documents: text, Markdown, HTML and PDF, read, cut into passages and stored."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -238,15 +238,27 @@ def add(reading: Reading, *, source: str, url: str = "", credit: str = "") -> in
 
     Raises `Unreadable` where its address, credit or source is longer than can be stored.
     """
+    rows = checked_rows(reading, source=source, url=url, credit=credit)
+    store(rows, instead_of=[source])
+    return len(rows)
+
+
+def checked_rows(reading: Reading, *, source: str, url: str = "", credit: str = "") -> list[Document]:
+    """Return a reading as rows; raises `Unreadable` where one of them can't be stored."""
     rows = documents_of(reading, source=source, url=url, credit=credit)
     try:
         rows[-1].clean_fields(exclude=["text"])
     except ValidationError as error:
         raise Unreadable(" ".join(error.messages)) from error
+    return rows
+
+
+def store(rows: list[Document], *, instead_of: Iterable[str]) -> None:
+    """Store all of the rows, or none, in place of what is stored of these sources."""
     with transaction.atomic():
-        stored(source).delete()
+        for source in instead_of:
+            stored(source).delete()
         Document.objects.bulk_create(rows, batch_size=SLICE)
-    return len(rows)
 
 
 def stored(source: str) -> QuerySet[Document]:

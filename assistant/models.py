@@ -138,7 +138,11 @@ class Conversation(models.Model):
 
     class Meta:
         ordering = ["-updated_at", "-id"]
-        indexes = [models.Index(fields=["owner", "-updated_at", "-id"])]
+        indexes = [
+            models.Index(fields=["owner", "-updated_at", "-id"]),
+            # The admin lists those of everybody.
+            models.Index(fields=["-updated_at", "-id"]),
+        ]
 
     def __str__(self) -> str:
         return self.title or self.id

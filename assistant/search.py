@@ -6,7 +6,7 @@ The database keeps the index in step (migration 0002). A query is plain words: n
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,7 @@ where which while who whom whose why will with would you your yours yourself you
 STOP_WORDS = frozenset(SAYING_NOTHING.split())
 
 Row = tuple[Any, ...]
+Marks = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +59,10 @@ class Hit:
     matched: float
 
 
-def search(query: str, limit: int = 5) -> list[Hit]:
+def search(query: str, limit: int = 5, marks: Marks = ("", "")) -> list[Hit]:
     """Return the documents that have words of the query, best first; none where the query has no words.
 
+    `marks` are put around what matched in titles and snippets (SQLite: of a very long document in the title alone).
     Raises `ImproperlyConfigured` on a database other than SQLite and PostgreSQL.
     """
     words = content_words(query)
@@ -70,15 +72,19 @@ def search(query: str, limit: int = 5) -> list[Hit]:
     find = ENGINES.get(connection.vendor)
     if find is None:
         raise ImproperlyConfigured("Documents can be searched on SQLite and PostgreSQL only.")
-    found = [hit_of(row, words) for row in find(connection, words, max(limit, CANDIDATES))]
+    found = [hit_of(row, words) for row in find(connection, words, max(limit, CANDIDATES), marks)]
     return sorted(found, key=lambda hit: hit.score, reverse=True)[:limit]
 
 
 def content_words(query: str) -> list[str]:
     """Return the words to look for, each once; stop words only where there is nothing else."""
-    found = re.findall(r"[^\W_]+", unicodedata.normalize("NFC", query[:MAX_QUERY_CHARS]).lower())
-    words = [word for word in dict.fromkeys(found) if len(word) <= MAX_WORD_CHARS]
+    words = [word for word in all_words(query) if len(word) <= MAX_WORD_CHARS]
     return ([word for word in words if word not in STOP_WORDS] or words)[:MAX_WORDS]
+
+
+def all_words(query: str) -> list[str]:
+    """Return the words of a query, each once."""
+    return list(dict.fromkeys(re.findall(r"[^\W_]+", unicodedata.normalize("NFC", query[:MAX_QUERY_CHARS]).lower())))
 
 
 def hit_of(row: Row, words: Sequence[str]) -> Hit:
@@ -107,55 +113,79 @@ def alike(one: str, other: str) -> bool:
 # One way for each database; the rows have the columns that `hit_of` names.
 
 SQLITE = """
-SELECT document.title, document.url,
-    CASE WHEN length(document.text) > %s THEN substr(document.text, 1, 300)
-    ELSE snippet(assistant_document_index, 1, '', '', '...', 48) END,
-    substr(document.text, 1, %s), document.source, document.credit, -found.rank,
+SELECT highlight(assistant_document_index, 0, %(before)s, %(after)s), document.url,
+    CASE WHEN length(document.text) > %(longest)s THEN substr(document.text, 1, 300)
+    ELSE snippet(assistant_document_index, 1, %(before)s, %(after)s, '...', 48) END,
+    substr(document.text, 1, %(most)s), document.source, document.credit, -found.rank,
     (
-        SELECT count(*) FROM json_each(%s) AS word WHERE EXISTS (
+        SELECT count(*) FROM json_each(%(words)s) AS word WHERE EXISTS (
             SELECT 1 FROM assistant_document_index AS one
             WHERE one.assistant_document_index MATCH word.value AND one.rowid = found.rowid
         )
     )
 FROM assistant_document_index AS found JOIN assistant_document AS document ON document.id = found.rowid
-WHERE found.assistant_document_index MATCH %s AND found.rank MATCH 'bm25(8.0, 1.0)'
-ORDER BY found.rank LIMIT %s
+WHERE found.assistant_document_index MATCH %(any)s AND found.rank MATCH 'bm25(8.0, 1.0)'
+ORDER BY found.rank LIMIT %(limit)s
 """
 
 # ts_rank doesn't know that a rare word says more than a common one, so a word weighs the less the more documents have
 # it; nor that one document with all of the words is worth more than many with one, hence the factor count(*).
+# ts_headline leaves out what looks like a tag, so that < and > are other signs while it looks.
 POSTGRESQL = """
 WITH word AS MATERIALIZED (
     SELECT query, 1 / ln(3 + (
         SELECT count(*) FROM (SELECT FROM assistant_document WHERE search_vector @@ query LIMIT 10000) AS having_it
     )) AS weight
-    FROM (SELECT plainto_tsquery('english', unnest(%s::text[])) AS query) AS asked
+    FROM (SELECT plainto_tsquery('english', unnest(%(words)s::text[])) AS query) AS asked
 ),
 found AS (
     SELECT id, count(*) AS matched,
         count(*) * sum(weight * ts_rank('{0.1, 0.1, 0.3, 1}', search_vector, query, 1)) AS rank
     FROM word JOIN assistant_document ON search_vector @@ query
-    GROUP BY id ORDER BY rank DESC, id LIMIT %s
+    GROUP BY id ORDER BY rank DESC, id LIMIT %(limit)s
 )
-SELECT title, url,
-    CASE WHEN length(text) <= 300 THEN text ELSE ts_headline(
-        'english', left(text, %s), websearch_to_tsquery('english', %s),
-        'StartSel="", StopSel="", MaxFragments=1, MaxWords=48, MinWords=40'
+SELECT
+    CASE WHEN %(before)s = '' THEN title ELSE translate(
+        ts_headline('english', translate(title, '<>', '\ue002\ue003'), sought, marks || ', HighlightAll=true'),
+        '\ue002\ue003', '<>'
     ) END,
-    left(text, %s), source, credit, rank, matched
-FROM found JOIN assistant_document USING (id) ORDER BY rank DESC, id
+    url,
+    CASE WHEN length(text) > 300
+        THEN ts_headline(
+            'english', left(text, %(longest)s), sought, marks || ', MaxFragments=1, MaxWords=48, MinWords=40'
+        )
+        WHEN %(before)s = '' THEN text
+        ELSE translate(
+            ts_headline('english', translate(text, '<>', '\ue002\ue003'), sought, marks || ', HighlightAll=true'),
+            '\ue002\ue003', '<>'
+        ) END,
+    left(text, %(most)s), source, credit, rank, matched
+FROM found JOIN assistant_document USING (id), websearch_to_tsquery('english', %(any)s) AS sought,
+    format('StartSel="%%s", StopSel="%%s"', %(before)s::text, %(after)s::text) AS marks
+ORDER BY rank DESC, id
 """
 
 
-def find_on_sqlite(connection: BaseDatabaseWrapper, words: Sequence[str], limit: int) -> list[Row]:
+def find_on_sqlite(connection: BaseDatabaseWrapper, words: Sequence[str], limit: int, marks: Marks) -> list[Row]:
     quoted = [f'"{word}"' for word in words]
-    bounds = [MAX_SNIPPET_SOURCE_CHARS, MAX_TEXT_CHARS]
-    return rows(connection, SQLITE, [*bounds, json.dumps(quoted), " OR ".join(quoted), limit])
+    sought = {"words": json.dumps(quoted), "any": " OR ".join(quoted)}
+    return rows(connection, SQLITE, {**sought, **bounds(limit, marks)})
 
 
-def find_on_postgresql(connection: BaseDatabaseWrapper, words: Sequence[str], limit: int) -> list[Row]:
-    plain = [without_accents(word) for word in words]
-    return rows(connection, POSTGRESQL, [plain, limit, MAX_SNIPPET_SOURCE_CHARS, " or ".join(words), MAX_TEXT_CHARS])
+def find_on_postgresql(connection: BaseDatabaseWrapper, words: Sequence[str], limit: int, marks: Marks) -> list[Row]:
+    sought = {"words": [without_accents(word) for word in words], "any": " or ".join(words)}
+    return rows(connection, POSTGRESQL, {**sought, **bounds(limit, marks)})
+
+
+def bounds(limit: int, marks: Marks) -> dict[str, Any]:
+    before, after = marks
+    return {
+        "limit": limit,
+        "before": before,
+        "after": after,
+        "longest": MAX_SNIPPET_SOURCE_CHARS,
+        "most": MAX_TEXT_CHARS,
+    }
 
 
 def without_accents(word: str) -> str:
@@ -163,14 +193,14 @@ def without_accents(word: str) -> str:
     return unicodedata.normalize("NFC", re.sub("[\u0300-\u036f]", "", unicodedata.normalize("NFD", word)))
 
 
-def rows(connection: BaseDatabaseWrapper, sql: str, parameters: Sequence[Any]) -> list[Row]:
+def rows(connection: BaseDatabaseWrapper, sql: str, parameters: Mapping[str, Any]) -> list[Row]:
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
         found: list[Row] = cursor.fetchall()
     return found
 
 
-ENGINES: dict[str, Callable[[BaseDatabaseWrapper, Sequence[str], int], list[Row]]] = {
+ENGINES: dict[str, Callable[[BaseDatabaseWrapper, Sequence[str], int, Marks], list[Row]]] = {
     "sqlite": find_on_sqlite,
     "postgresql": find_on_postgresql,
 }

@@ -155,6 +155,10 @@ class Migration(migrations.Migration):
             index=models.Index(fields=['owner', '-updated_at', '-id'], name='assistant_c_owner_i_120731_idx'),
         ),
         migrations.AddIndex(
+            model_name='conversation',
+            index=models.Index(fields=['-updated_at', '-id'], name='assistant_c_updated_265310_idx'),
+        ),
+        migrations.AddIndex(
             model_name='message',
             index=models.Index(fields=['conversation', 'created_at', 'id'], name='assistant_m_convers_f62840_idx'),
         ),

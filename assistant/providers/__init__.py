@@ -6,7 +6,7 @@ this machine; every other prefix goes to pydantic-ai, where it is installed.
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -71,6 +71,20 @@ class Model(Protocol):
 
     async def aclose(self) -> None:
         """Let go of what the running event loop's calls share (connections, a server in this process)."""
+        ...
+
+
+@runtime_checkable
+class Listing(Protocol):
+    """A model whose server says which ones it has. `lacks_key`: that no call can succeed without a key."""
+
+    name: str
+
+    @property
+    def lacks_key(self) -> bool: ...
+
+    async def listed(self) -> frozenset[str]:
+        """Return the names of models that the server lists, none where it doesn't say. Raises `ModelError`."""
         ...
 
 

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from types import SimpleNamespace
 from typing import Self
 
+import orjson
 from aiohttp import (
     ClientConnectorError,
     ClientError,
@@ -27,7 +28,7 @@ from aiohttp import (
 )
 
 from assistant.conf import get_settings
-from assistant.errors import ModelError, ModelTimeout, ModelUnreachable
+from assistant.errors import ModelError, ModelRefusedCredentials, ModelTimeout, ModelUnreachable
 from assistant.events import Token, ToolCall
 from assistant.providers import Completion, ModelRequest
 from assistant.providers.blocks import Blocks
@@ -41,6 +42,7 @@ OPENAI_ITSELF = re.compile(r"https://(\w+\.)?api\.openai\.com(?=[:/]|$)")
 READ_BYTES = 16_384
 ERROR_BYTES = 16_384
 ERROR_SECONDS = 5
+LIST_SECONDS = 3
 
 
 class OpenAIModel:
@@ -61,7 +63,8 @@ class OpenAIModel:
         idle_timeout: float = 30,
     ) -> None:
         self.name = name
-        self._url = f"{base_url.rstrip('/')}/chat/completions"
+        self._base = base_url.rstrip("/")
+        self._url = f"{self._base}/chat/completions"
         self._key = api_key.strip()
         self._limit = "max_completion_tokens" if OPENAI_ITSELF.match(base_url) else "max_tokens"
         self._pools = PerLoop(lambda: pool(connect_timeout))
@@ -79,6 +82,25 @@ class OpenAIModel:
             first_token_timeout=settings.MODEL_FIRST_TOKEN_TIMEOUT,
             idle_timeout=settings.MODEL_IDLE_TIMEOUT,
         )
+
+    @property
+    def lacks_key(self) -> bool:
+        """Tell whether no call can succeed; a server other than OpenAI's own may want no key."""
+        return not self._key and bool(OPENAI_ITSELF.match(self._base))
+
+    async def listed(self) -> frozenset[str]:
+        """Return the names of models that the server lists, none where it doesn't say. Raises `ModelError`."""
+        connections = await self._pools.get()
+        try:
+            async with (
+                asyncio.timeout(LIST_SECONDS),
+                connections.get(f"{self._base}/models", headers=self._headers, allow_redirects=False) as response,
+            ):
+                if response.status in (401, 403):
+                    raise ModelRefusedCredentials
+                return named(await response.read())
+        except (ClientError, OSError, ValueError) as error:
+            raise ModelUnreachable from error
 
     async def start(self) -> None:
         """Do nothing: connections are made by the calls that need them."""
@@ -185,6 +207,17 @@ async def check(response: ClientResponse) -> None:
     if response.status == 200 and response.content_type == "text/event-stream":
         return
     raise Fault.of_response(response.status, response.headers, await error_body(response))
+
+
+def named(listing: bytes) -> frozenset[str]:
+    """Return the ids in a list of models; no server has to have one."""
+    try:
+        match orjson.loads(listing):
+            case {"data": [*models]}:
+                return frozenset(str(model["id"]) for model in models)
+    except (ValueError, TypeError, KeyError):
+        pass
+    return frozenset()
 
 
 async def error_body(response: ClientResponse) -> bytes:
