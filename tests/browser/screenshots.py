@@ -1,4 +1,4 @@
-"""Make the pictures of the chat page in docs/screenshots: `make screenshots`."""
+"""Make the pictures of the chat page and of the admin in docs/screenshots: `make screenshots`."""
 
 import re
 from contextlib import ExitStack
@@ -80,6 +80,8 @@ def main() -> None:
         page.emulate_media(color_scheme="light")
         several(stage, page)
         take(page, "several")
+        administer(stage, page)
+        page.goto("/")
         phone(page)
 
 
@@ -90,6 +92,27 @@ def several(stage: Stage, page: Page) -> None:
     page.get_by_role("button", name="Ask all").click()
     expect(page.locator("#totals")).to_be_visible()
     expect(page.locator("#conversations a")).to_have_count(7)
+
+
+def administer(stage: Stage, page: Page) -> None:
+    """Try an agent in the admin, read a conversation, look a query up."""
+    stage.upstream.scripts = [
+        calling(("search", {"query": "quark"})),
+        reply(*re.findall(r"\s*\S+", QUARK), usage=(212, 19), pause=0.02),
+    ]
+    page.goto("/admin/assistant/agent/researcher/change/")
+    page.get_by_label("Ask something").fill("What is a quark?")
+    page.get_by_role("button", name="Ask").click()
+    expect(page.locator("#try .numbers")).to_be_visible()
+    page.locator("#try").scroll_into_view_if_needed()
+    page.evaluate("document.querySelector('#main').scrollTo(0, 1e6)")
+    take(page, "admin-try")
+    page.goto("/admin/assistant/conversation/?q=know+all")
+    page.get_by_role("link", name="What is a quark").click()
+    page.locator(".tool summary").first.click()
+    take(page, "admin-conversation")
+    page.goto("/admin/assistant/document/lookup/?q=What+is+a+quark+or+a+curd")
+    take(page, "admin-lookup")
 
 
 def phone(page: Page) -> None:

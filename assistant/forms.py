@@ -1,0 +1,153 @@
+"""The admin's forms: an agent, and documents to add."""
+
+from typing import Any
+
+from django import forms
+from django.contrib.admin.widgets import AdminTextareaWidget, AdminTextInputWidget, AdminURLFieldWidget
+from django.core.exceptions import ValidationError
+from django.core.files.uploadedfile import UploadedFile
+from django.template.defaultfilters import filesizeformat
+
+from assistant import readiness, toolbox, uploads
+from assistant.documents import MAX_TITLE_CHARS, Reading, Unreadable, storable
+from assistant.models import Agent
+
+
+class AgentForm(forms.ModelForm):
+    """Says what is wrong with an agent before its first caller does."""
+
+    tools = forms.MultipleChoiceField(
+        required=False, widget=forms.CheckboxSelectMultiple, help_text="What the model may call while it answers."
+    )
+
+    class Meta:
+        model = Agent
+        fields = "__all__"  # noqa: DJ007  # an operator may edit all of it
+        widgets = {"groups": forms.CheckboxSelectMultiple}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "tools" not in self.fields:  # whoever may only view has no field of it
+            return
+        known = {tool.name: f"{tool.name}: {tool.description.splitlines()[0]}" for tool in toolbox.all_tools()}
+        kept = {name: f"{name} (not installed, or switched off)" for name in self.instance.tools if name not in known}
+        self.fields["tools"].choices = [*known.items(), *kept.items()]  # type: ignore[attr-defined]  # of the field
+
+    def clean_model(self) -> str:
+        name: str = self.cleaned_data["model"]
+        if name and (fault := readiness.fault_of_model(name)):
+            raise ValidationError(fault)
+        return name
+
+    def clean_tools(self) -> list[str]:
+        chosen: list[str] = self.cleaned_data["tools"]
+        if fault := readiness.fault_of_tools(chosen):
+            raise ValidationError(fault)
+        return chosen
+
+
+class FilesInput(forms.ClearableFileInput):
+    allow_multiple_selected = True
+
+
+class FilesField(forms.FileField):
+    """As many files as are chosen."""
+
+    widget = FilesInput
+
+    def clean(self, data: Any, initial: Any = None) -> list[UploadedFile]:
+        return [super(FilesField, self).clean(file, initial) for file in data or []]
+
+
+class AddForm(forms.Form):
+    """Files, or a text; all of it is added or, where anything is wrong, nothing."""
+
+    uploaded = FilesField(required=False, label="Files")
+    title = forms.CharField(required=False, max_length=MAX_TITLE_CHARS, widget=AdminTextInputWidget)
+    text = forms.CharField(required=False, widget=AdminTextareaWidget(attrs={"rows": 12, "dir": "auto"}))
+    source = forms.CharField(
+        required=False,
+        max_length=490,
+        widget=AdminTextInputWidget,
+        help_text="A path, an address, or any name that stays; the title, where it is empty.",
+    )
+    url = forms.URLField(
+        required=False,
+        max_length=1000,
+        label="URL",
+        widget=AdminURLFieldWidget,
+        help_text="Where a reader finds it.",
+    )
+    credit = forms.CharField(
+        required=False,
+        max_length=300,
+        widget=AdminTextInputWidget,
+        help_text="Author and licence, shown with each result, of the files too.",
+    )
+    replace = forms.BooleanField(
+        required=False,
+        label="Replace documents of the same source",
+        help_text="Otherwise nothing is added where one is there already.",
+    )
+
+    FIELDSETS = (
+        ("Files", {"fields": ["uploaded"]}),
+        ("Or a text", {"fields": ["title", "text", "source", "url"]}),
+        ("For all of it", {"fields": ["credit", "replace"]}),
+    )
+
+    def __init__(self, *args: Any, most_bytes: int, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.most_bytes = most_bytes
+        files = self.fields["uploaded"]
+        files.widget.attrs |= {"accept": ",".join(uploads.KINDS), "data-most-bytes": most_bytes}
+        files.help_text = (
+            f"Text, Markdown, or JSON lines ({', '.join(uploads.KINDS)}) in UTF-8, together up to"
+            f" {filesizeformat(most_bytes)}. Of JSON lines each is an object with title and text and, where wanted,"
+            f" source, url and credit: at most {uploads.MAX_DOCUMENTS:,}. A long text is cut into passages."
+        )
+
+    def clean_uploaded(self) -> list[UploadedFile]:
+        files: list[UploadedFile] = self.cleaned_data["uploaded"]
+        if sum(file.size or 0 for file in files) > self.most_bytes:
+            raise ValidationError(f"These files are larger than {filesizeformat(self.most_bytes)} together.")
+        return files
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or self.cleaned_data
+        if self.errors:
+            return data
+        if bool(data["uploaded"]) == bool(data["text"]):
+            raise ValidationError("Choose files, or paste a text with its title: one of the two.")
+        if data["text"] and not data["title"]:
+            raise ValidationError({"title": "A text needs a title."})
+        try:
+            data["entries"] = self.read_files() if data["uploaded"] else [self.read_text()]
+        except uploads.Refused as refused:
+            raise ValidationError({"uploaded": refused.shown}) from None
+        except Unreadable as reason:
+            raise ValidationError({"text": f"It can't be added: {reason}."}) from None
+        return data
+
+    def read_files(self) -> list[uploads.Entry]:
+        """Raises `Refused` with what is wrong with any of the files."""
+        found: list[uploads.Entry] = []
+        reasons: list[str] = []
+        for file in self.cleaned_data["uploaded"]:
+            try:
+                found += uploads.entries(file.name, file.read(), credit=self.cleaned_data["credit"])
+            except uploads.Refused as refused:
+                reasons += refused.reasons
+        if reasons:
+            raise uploads.Refused(reasons)
+        return found
+
+    def read_text(self) -> uploads.Entry:
+        data = self.cleaned_data
+        reading = Reading(data["title"], storable(data["text"].replace("\r\n", "\n")))
+        source = data["source"] or data["title"]
+        return uploads.entry(data["title"], reading, source=source, url=data["url"], credit=data["credit"])
+
+    def put(self) -> uploads.Stored:
+        """Store it; raises `Refused`."""
+        return uploads.put(self.cleaned_data["entries"], replace=self.cleaned_data["replace"])

@@ -1,0 +1,78 @@
+"""A turn as a person reads it afterwards: what was called, what was found, how it ended and what it took."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from assistant.models import Message
+
+# The search's result as it reads: "1. Title - text", its address a line below.
+SOURCE = re.compile(r"^\d+\. (.+?) - .*\n\s+(https?://\S+)$", re.MULTILINE)
+TONES = {
+    Message.Status.RUNNING: "busy",
+    Message.Status.COMPLETED: "good",
+    Message.Status.FAILED: "bad",
+    Message.Status.CANCELLED: "quiet",
+    Message.Status.INTERRUPTED: "warning",
+}
+STATES = {"completed": "done", "failed": "failed"}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A tool that was called; without a result where the answer ended before."""
+
+    name: str
+    state: str
+    parameters: str
+    result: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Retelling:
+    """One turn."""
+
+    message: Message
+
+    @property
+    def tone(self) -> str:
+        return TONES[Message.Status(self.message.status)]
+
+    @property
+    def calls(self) -> list[Call]:
+        return [called(call) for call in self.message.tool_calls]
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """What searches found: titles by address."""
+        results = (call.get("result", "") for call in self.message.tool_calls if call["name"] == "search")
+        return {url: title for result in results for title, url in SOURCE.findall(result)}
+
+    @property
+    def numbers(self) -> list[str]:
+        return list(measured(self.message))
+
+
+def called(call: dict[str, Any]) -> Call:
+    parameters = json.dumps(call["parameters"], ensure_ascii=False, indent=2)
+    return Call(call["name"], STATES.get(call.get("status", ""), "not finished"), parameters, call.get("result"))
+
+
+def measured(message: Message) -> Iterator[str]:
+    """Yield tokens, times in seconds and the model, as far as they are known."""
+    if message.processing_time is not None:
+        yield f"{message.input_tokens:,} tokens in, {message.output_tokens:,} out"
+    if message.time_to_first_token is not None:
+        yield f"first token after {message.time_to_first_token:.2f} s"
+    if message.processing_time is not None:
+        yield f"{message.processing_time:.2f} s in all"
+    if speed := tokens_a_second(message):
+        yield f"{speed:.1f} tokens/s"
+    yield message.model
+
+
+def tokens_a_second(message: Message) -> float | None:
+    writing = (message.processing_time or 0) - (message.time_to_first_token or 0)
+    return message.output_tokens / writing if message.output_tokens > 1 and writing > 0 else None

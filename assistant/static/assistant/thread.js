@@ -1,0 +1,10 @@
+// The admin's page of a conversation: answers, which the page has as they were written, shown as Markdown.
+
+import { Growing } from "./markdown.js";
+
+for (const element of document.querySelectorAll(".answer")) {
+  const text = element.textContent;
+  element.replaceChildren();
+  element.classList.remove("written");
+  new Growing(element).render(text, true);
+}
