@@ -86,7 +86,7 @@ class AgentAdmin(admin.ModelAdmin):
                 "faults": readiness.faults(agent),
                 "api": api_root(),
                 "refusal": refusal(agent, request.user),
-                "conversation_page": page_of("ID") if request.user.has_perms(READ) else "",
+                "conversation_page": page_of("CONVERSATION-ID") if request.user.has_perms(READ) else "",
             }
         return super().render_change_form(request, context, *args, **kwargs)
 

@@ -111,7 +111,7 @@ def administer(stage: Stage, page: Page) -> None:
     page.get_by_role("link", name="What is a quark").click()
     page.locator(".tool summary").first.click()
     take(page, "admin-conversation")
-    page.goto("/admin/assistant/document/lookup/?q=What+is+a+quark+or+a+curd")
+    page.goto("/admin/assistant/document/lookup/?q=What+are+quarks+and+particles")
     take(page, "admin-lookup")
 
 

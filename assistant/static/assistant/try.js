@@ -45,7 +45,7 @@ function started(answer, { message_id, conversation_id }) {
 
 // The admin quotes an underscore in an address as its code.
 function link(conversationId) {
-  const href = section.dataset.conversation.replace("ID", conversationId.replaceAll("_", "_5F"));
+  const href = section.dataset.conversation.replace("CONVERSATION-ID", conversationId.replaceAll("_", "_5F"));
   return Object.assign(document.createElement("a"), { href, textContent: "The conversation" });
 }
 
