@@ -1,6 +1,6 @@
 """The admin: agents to edit and try, conversations to read, documents to add and to look up.
 
-`key_admin` has the keys.
+`answer_admin` has the list of answers, `key_admin` the keys.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ from django.urls import NoReverseMatch, URLPattern, URLResolver, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from assistant import key_admin, readiness, uploads  # noqa: F401  # importing registers the keys
+from assistant import answer_admin, key_admin, readiness, uploads  # noqa: F401  # importing registers
 from assistant.forms import AddForm, AgentForm
 from assistant.lookup import Lookup, look_up
 from assistant.models import Agent, Conversation, Document, Message

@@ -2,6 +2,7 @@
 
 from django.apps import AppConfig
 from django.conf import settings
+from django.contrib.admin.apps import AdminConfig as DjangoAdminConfig
 
 
 class ServiceConfig(AppConfig):
@@ -13,3 +14,9 @@ class ServiceConfig(AppConfig):
 
         production.check(settings)
         observing.begin()
+
+
+class AdminConfig(DjangoAdminConfig):
+    """Django's admin with this service's front page."""
+
+    default_site = "config.console.Site"

@@ -124,7 +124,7 @@ if not SECRET_KEY:
     raise ImproperlyConfigured("SECRET_KEY has to be set, except in development (DEBUG=true).")
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "config.apps.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -162,6 +162,10 @@ class Migration(migrations.Migration):
             model_name='message',
             index=models.Index(fields=['conversation', 'created_at', 'id'], name='assistant_m_convers_f62840_idx'),
         ),
+        migrations.AddIndex(
+            model_name='message',
+            index=models.Index(fields=['created_at', 'status', 'agent', 'caller', 'input_tokens', 'output_tokens', 'time_to_first_token', 'processing_time', 'id'], name='assistant_counted'),
+        ),
         migrations.AddConstraint(
             model_name='monthlyusage',
             constraint=models.UniqueConstraint(fields=('user', 'month', 'api_key'), name='one_usage_of_a_key_a_month'),

@@ -1,0 +1,84 @@
+"""The admin's list of answers, without their texts: those are read in their conversations."""
+
+from datetime import datetime
+
+from django.contrib import admin
+from django.contrib.admin.utils import quote
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from assistant.models import Message
+
+
+@admin.register(Message)
+class AnswerAdmin(admin.ModelAdmin):
+    list_display = [
+        *("when", "status", "agent_name", "owner", "model", "first_token", "time"),
+        *("input_tokens", "output_tokens", "of_conversation"),
+    ]
+    list_filter = ["status", "agent"]
+    list_per_page = 50
+    ordering = ["-created_at", "-id"]
+    search_fields = ["id__startswith", "=caller"]
+    search_help_text = "The id of an answer, or how it begins; or a caller, such as user:1."
+    show_full_result_count = False
+    actions = None
+    fields = [
+        *("id", "status", "error", "agent", "owner", "model", "of_conversation"),
+        *("input_tokens", "output_tokens", "first_token", "time", "when", "ended"),
+    ]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:
+        # What is long isn't read; a join would have SQLite sort them all.
+        answers: QuerySet[Message] = super().get_queryset(request)
+        return answers.defer("prompt", "text", "events").prefetch_related("conversation__owner")
+
+    # What is recorded is read, not edited. Whoever may delete conversations still may, with what was said in them.
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Message | None = None) -> bool:
+        return False
+
+    @admin.display(description="asked at", ordering="created_at")
+    def when(self, message: Message) -> str:
+        return moment(message.created_at)
+
+    @admin.display(description="ended at")
+    def ended(self, message: Message) -> str:
+        return moment(message.finished_at) if message.finished_at else "-"
+
+    @admin.display(description="agent", ordering="agent_id")
+    def agent_name(self, message: Message) -> str:
+        return message.agent_id
+
+    @admin.display
+    def owner(self, message: Message) -> SafeString | str:
+        owner = message.conversation.owner
+        return format_html("<bdi>{}</bdi>", owner) if owner else "anonymous"
+
+    @admin.display(description="first token", ordering="time_to_first_token")
+    def first_token(self, message: Message) -> str:
+        return seconds(message.time_to_first_token)
+
+    @admin.display(ordering="processing_time")
+    def time(self, message: Message) -> str:
+        return seconds(message.processing_time)
+
+    @admin.display(description="conversation")
+    def of_conversation(self, message: Message) -> SafeString:
+        page = reverse("admin:assistant_conversation_change", args=[quote(message.conversation_id)])
+        return format_html('<a href="{}">{}</a>', page, message.conversation_id)
+
+
+def moment(of: datetime) -> str:
+    return timezone.localtime(of).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def seconds(number: float | None) -> str:
+    return "-" if number is None else f"{number:.3g} s"

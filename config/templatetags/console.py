@@ -1,0 +1,20 @@
+"""How the admin's front page says seconds."""
+
+from datetime import datetime
+
+from django import template
+
+from batching.waterfall import spoken
+
+register = template.Library()
+
+
+@register.filter
+def seconds(number: float | None) -> str:
+    return "-" if number is None else spoken(number)
+
+
+@register.filter
+def until(begin: datetime, end: datetime) -> str:
+    """Say how long it was from one moment to another."""
+    return spoken(max((end - begin).total_seconds(), 0.0))
