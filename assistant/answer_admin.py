@@ -15,10 +15,10 @@ from assistant.models import Message
 
 
 @admin.register(Message)
-class AnswerAdmin(admin.ModelAdmin):
+class AnswerAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it can't be subscripted at run time
     list_display = [
         *("when", "status", "agent_name", "owner", "model", "first_token", "time"),
-        *("input_tokens", "output_tokens", "of_conversation"),
+        *("input_tokens", "output_tokens"),
     ]
     list_filter = ["status", "agent"]
     list_per_page = 50
@@ -81,4 +81,4 @@ def moment(of: datetime) -> str:
 
 
 def seconds(number: float | None) -> str:
-    return "-" if number is None else f"{number:.3g} s"
+    return "-" if number is None else f"{number:.3g}\N{NO-BREAK SPACE}s"

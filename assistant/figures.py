@@ -105,9 +105,7 @@ class Figures:
         )
         rows = list(counted.order_by("-all", "caller")[:MOST_NAMES])
         names = names_of(caller for caller, *_ in rows)
-        return [
-            Tokens(names.get(caller, caller), self.query(caller=caller), *numbers) for caller, *numbers, _ in rows
-        ]
+        return [Tokens(names.get(caller, caller), self.query(caller=caller), *numbers) for caller, *numbers, _ in rows]
 
     @cached_property
     def times(self) -> Percentiles | None:

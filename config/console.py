@@ -21,6 +21,9 @@ class Console:
     period: Period
     user: Any
 
+    def __bool__(self) -> bool:
+        return bool(self.answers or self.batches)
+
     @property
     def periods(self) -> list[str]:
         return list(PERIODS)
@@ -32,11 +35,6 @@ class Console:
     @cached_property
     def batches(self) -> Batches | None:
         return Batches(self.period) if self.user.has_perm("batching.view_batch") else None
-
-    @property
-    def may_read(self) -> bool:
-        """Tell whether links may lead to conversations."""
-        return bool(self.user.has_perm("assistant.view_conversation"))
 
     @property
     def may_name(self) -> bool:

@@ -58,9 +58,9 @@ class Slot(Trunc):
     def __init__(self, field: str, kind: str) -> None:
         super().__init__(field, kind=kind, tzinfo=UTC)
 
-    def as_sqlite(self, compiler: Any, connection: Any, **extra_context: Any) -> tuple[str, Sequence[Any]]:
+    def as_sqlite(self, compiler: Any, connection: Any, **extra_context: Any) -> Any:
         moment, values = compiler.compile(self.lhs)
-        return f"SUBSTR({moment}, 1, {self.LETTERS[self.kind]})", values
+        return f"SUBSTR({moment}, 1, {self.LETTERS[str(self.kind)]})", values
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from contextlib import ExitStack
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.stage import Stage, scripted, sign_in, staged
-from tests.processes import ROOT
+from tests.browser.stage import SETTINGS, Stage, scripted, sign_in, staged
+from tests.processes import DEVELOPMENT, ROOT, manage
 from tests.upstream import calling, refusing, reply
 
 WHERE = ROOT / "docs" / "screenshots"
@@ -83,6 +83,7 @@ def main() -> None:
         administer(stage, page)
         page.goto("/")
         phone(page)
+        console(stage, page)
 
 
 def several(stage: Stage, page: Page) -> None:
@@ -123,6 +124,19 @@ def phone(page: Page) -> None:
     expect(page.locator(".answer table")).to_be_visible()
     page.emulate_media(color_scheme="dark")
     take(page, "phone")
+
+
+def console(stage: Stage, page: Page) -> None:
+    """Show the admin's front page after a busy day."""
+    env = {**DEVELOPMENT, **SETTINGS, "ASSISTANT_DATA_DIR": stage.service.data or ""}
+    result = manage("shell", "-c", ROOT.joinpath("tests", "browser", "busy_day.py").read_text(), **env)
+    assert result.returncode == 0, result.stderr
+    for name, scheme, width, height in (("console", "light", 1280, 1160), ("console-phone", "dark", 390, 1160)):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # one of these
+        page.set_viewport_size({"width": width, "height": height})
+        page.goto("/admin/?period=day")
+        expect(page.locator("[data-chart] canvas")).to_have_count(3)
+        take(page, name)
 
 
 if __name__ == "__main__":
