@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from assistant.figures import Figures
@@ -100,3 +102,18 @@ def test_the_queries_do_not_grow_with_the_rows(django_assert_num_queries: Any) -
             getattr(found, name)
         for name in ("times", "first_tokens", "slowest", "failing", "running"):
             getattr(found, name)
+
+
+def test_what_is_older_is_not_read() -> None:
+    if connection.vendor != "sqlite":
+        return  # PostgreSQL knows how old its rows are; SQLite goes by what the indexes promise
+    answer(status="failed")
+    with CaptureQueriesContext(connection) as queries:
+        found = figures()
+        assert (len(found.agents), len(found.callers), found.times, len(found.failing)) == (1, 1, None, 1)
+        assert (found.slowest, found.first_tokens) == ([], None)
+    with connection.cursor() as cursor:
+        for query in queries.captured_queries:
+            cursor.execute(f"EXPLAIN QUERY PLAN {query['sql']}")  # a query of our own
+            plan = [step for *_, step in cursor.fetchall()]
+            assert not [step for step in plan if step.startswith("SCAN assistant_message")], plan
