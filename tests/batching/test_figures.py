@@ -4,6 +4,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from batching.figures import Figures
@@ -116,3 +118,18 @@ def test_the_queries_do_not_grow_with_the_rows(django_assert_num_queries: Any) -
     with django_assert_num_queries(6):
         for name in ("statuses", "states", "items_chart", "times", "item_times", "slowest", "failing", "running"):
             getattr(found, name)
+
+
+def test_what_is_older_is_not_read() -> None:
+    if connection.vendor != "sqlite":
+        return  # PostgreSQL knows how old its rows are; SQLite goes by what the indexes promise
+    make(1, 1.0, failed=1, slowest=1.0)
+    with CaptureQueriesContext(connection) as queries:
+        found = figures()
+        assert (found.total.count, found.times, found.item_times) == (1, None, Percentiles(1, 1.0, 1.0))
+        assert len(found.slowest) == len(found.failing) == 1
+    with connection.cursor() as cursor:
+        for query in queries.captured_queries:
+            cursor.execute(f"EXPLAIN QUERY PLAN {query['sql']}")
+            plan = [step for *_, step in cursor.fetchall()]
+            assert not [step for step in plan if step.startswith("SCAN batching")], plan
