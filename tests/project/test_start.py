@@ -3,12 +3,13 @@
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 
-from tests.processes import DEVELOPMENT, PATIENCE, ROOT, data_directory, manage, running, serving
+from tests.processes import DEVELOPMENT, PATIENCE, ROOT, Served, data_directory, manage, running, serving
 
 pytestmark = pytest.mark.server
 
@@ -25,6 +26,12 @@ PRODUCTION = {
 @pytest.fixture
 def data(tmp_path: Path) -> dict[str, str]:
     return {"ASSISTANT_DATA_DIR": str(tmp_path)}
+
+
+@pytest.fixture(scope="module")
+def development() -> Iterator[Served]:
+    with serving() as it:
+        yield it
 
 
 @pytest.mark.parametrize("command", ["serve", "check", "migrate"])
@@ -94,11 +101,10 @@ def test_a_port_in_use_is_said_in_a_sentence(data: dict[str, str]) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_it_serves_and_says_what_to_try() -> None:
-    with serving() as it:
-        assert requests.get(f"{it.url}/admin/login/", timeout=PATIENCE).status_code == 200
-        assert "/api/agent/chat?stream=true" in it.log()
-        assert "development: for this machine alone" in it.log()
+def test_it_serves_and_says_what_to_try(development: Served) -> None:
+    assert requests.get(f"{development.url}/admin/login/", timeout=PATIENCE).status_code == 200
+    assert "/api/agent/chat?stream=true" in development.log()
+    assert "development: for this machine alone" in development.log()
 
 
 def test_the_port_of_the_command_line_wins_over_the_setting() -> None:
@@ -116,9 +122,8 @@ def test_ctrl_c_ends_it_without_a_traceback() -> None:
         assert "Traceback" not in it.log()
 
 
-def test_development_serves_static_files_from_where_they_lie() -> None:
-    with serving() as it:
-        response = requests.get(f"{it.url}/static/admin/css/base.css", timeout=PATIENCE)
+def test_development_serves_static_files_from_where_they_lie(development: Served) -> None:
+    response = requests.get(f"{development.url}/static/admin/css/base.css", timeout=PATIENCE)
     assert response.headers["Content-Type"] == "text/css"
     assert len(response.content) == int(response.headers["Content-Length"])
 
@@ -153,9 +158,9 @@ def test_the_example_of_an_env_file_can_be_copied_as_it_is(data: dict[str, str])
     assert manage("check", **env, DEBUG="true").returncode == 0
 
 
-def test_health_is_told_to_whoever_asks_by_whatever_name() -> None:
-    with serving() as it:
-        response = requests.get(f"{it.url}/healthz", headers={"Host": "10.0.0.1"}, timeout=PATIENCE)
-        assert (response.status_code, response.json()) == (200, {"status": "ok"})
-        assert response.headers["X-Request-ID"]
-        assert requests.post(f"{it.url}/healthz", timeout=PATIENCE).status_code in (403, 404)
+def test_health_is_told_to_whoever_asks_by_whatever_name(development: Served) -> None:
+    url = f"{development.url}/healthz"
+    response = requests.get(url, headers={"Host": "10.0.0.1"}, timeout=PATIENCE)
+    assert (response.status_code, response.json()) == (200, {"status": "ok"})
+    assert response.headers["X-Request-ID"]
+    assert requests.post(url, timeout=PATIENCE).status_code in (403, 404)

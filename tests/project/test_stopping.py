@@ -108,23 +108,21 @@ def test_what_is_open_finishes_and_nothing_new_begins() -> None:
         assert it.process.wait(PATIENCE) == 0
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [("POST", "/api/batch?stream=true"), ("GET", "/api/agent/messages/msg_1/stream"), ("GET", "/readyz")],
-)
-def test_a_process_that_stops_says_so(method: str, path: str) -> None:
-    hold = Hold()
-    with service(hold) as it, connected(it) as stream, connected(it) as kept:
+def test_a_process_that_stops_says_so() -> None:
+    with ExitStack() as stack:
+        it = stack.enter_context(service(Hold()))
+        stream, *kept = [stack.enter_context(connected(it)) for _ in range(4)]
         post(stream, "/api/agent/chat?stream=true", CHAT)
         stream.read_until(b"Hello")
-        kept.ask("/healthz")
-        answer(kept)
+        for each in kept:
+            each.ask("/healthz")
+            answer(each)
         stop_and_wait_for_the_drain(it)
-        if method == "POST":
-            post(kept, path, BATCH)
-        else:
-            kept.ask(path)
-        assert answer(kept)[0] == 503
+        batch, resumed, ready = kept
+        post(batch, "/api/batch?stream=true", BATCH)
+        resumed.ask("/api/agent/messages/msg_1/stream")
+        ready.ask("/readyz")
+        assert [answer(each)[0] for each in kept] == [503, 503, 503]
 
 
 def test_after_the_grace_each_stream_is_told_and_what_was_said_is_stored() -> None:
