@@ -15,8 +15,8 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# Seconds a process may take to say that it is ready, and to end.
-PATIENCE = 30
+# Seconds a process may take to say that it is ready, and to end, on a machine that has ten other things to do.
+PATIENCE = 120
 
 # No variable of the developer's own shell or .env changes what a test sees.
 CLEAN = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ} | {
@@ -49,7 +49,7 @@ def manage(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=PATIENCE * 2,
+        timeout=PATIENCE,
         check=False,
     )
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 # Seconds that a test waits for what has to happen.
-PATIENCE = 10
+PATIENCE = 60
 DONE = b"data: [DONE]\n\n"
 
 

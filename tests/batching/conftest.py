@@ -34,7 +34,7 @@ def count(*endings: str) -> int:
     return sum(one.endswith(endings) for one in views.seen)
 
 
-def until(condition: Callable[[], Any], seconds: float = 5) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 30) -> Any:
     """Return what the condition returns once it holds."""
     end = time.monotonic() + seconds
     while not (held := condition()):

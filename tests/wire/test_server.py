@@ -93,18 +93,18 @@ def port_of(it: Served) -> int:
 
 def test_a_free_port_is_taken_and_told(script: Path) -> None:
     with served(script, HELLO) as it:
-        assert requests.get(it.url, timeout=5).text == "hello"
+        assert requests.get(it.url, timeout=PATIENCE).text == "hello"
 
 
 def test_no_server_header_is_sent(script: Path) -> None:
     with served(script, HELLO) as it:
-        assert "Server" not in requests.get(it.url, timeout=5).headers
+        assert "Server" not in requests.get(it.url, timeout=PATIENCE).headers
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_cleanly_and_frees_the_port(script: Path, number: int) -> None:
     with served(script, HELLO) as it:
-        requests.get(it.url, timeout=5)
+        requests.get(it.url, timeout=PATIENCE)
         it.process.send_signal(number)
         assert ended(it.process) == 0
         assert it.log().endswith("stopped\n")
@@ -115,11 +115,11 @@ def test_a_signal_ends_it_cleanly_and_frees_the_port(script: Path, number: int) 
 
 def test_it_stops_while_idle_and_unfinished_connections_are_open(script: Path) -> None:
     with served(script, HELLO) as it, socket.socket() as silent, socket.socket() as half, requests.Session() as idle:
-        idle.get(it.url, timeout=5)
+        idle.get(it.url, timeout=PATIENCE)
         silent.connect(("127.0.0.1", port_of(it)))
         half.connect(("127.0.0.1", port_of(it)))
         half.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf")
-        requests.get(it.url, timeout=5)
+        requests.get(it.url, timeout=PATIENCE)
         it.process.terminate()
         assert ended(it.process) == 0
         assert "Traceback" not in it.log()
@@ -172,7 +172,7 @@ def test_startup_comes_before_the_port_opens_and_shutdown_after_it_closed(script
         port = probe.getsockname()[1]
     hook = closed.replace("PORT", str(port))
     with served(script, LIFESPAN.replace("STARTUP", hook).replace("SHUTDOWN", hook), port) as it:
-        requests.get(it.url, timeout=5)
+        requests.get(it.url, timeout=PATIENCE)
         it.process.terminate()
         assert ended(it.process) == 0
         lines = [line for line in it.log().splitlines() if not line.startswith("wire.access")]
@@ -229,7 +229,7 @@ def test_a_port_in_use_is_told_before_the_application_starts(script: Path) -> No
 
 def test_a_request_is_logged_without_its_query(script: Path) -> None:
     with served(script, HELLO) as it:
-        requests.get(f"{it.url}/a/path?key=secret", timeout=5)
+        requests.get(f"{it.url}/a/path?key=secret", timeout=PATIENCE)
         stop(it.process)
         assert "wire.access method=GET path=/a/path status=200 duration=0.0" in it.log()
         assert "secret" not in it.log()
@@ -247,5 +247,5 @@ def test_a_path_cannot_forge_a_log_line(script: Path) -> None:
 
 def test_an_application_that_raises_is_logged_and_answered(script: Path) -> None:
     with served(script, HELLO.replace("await answer(send)", "raise KeyError('oops')")) as it:
-        assert requests.get(it.url, timeout=5).status_code == 500
+        assert requests.get(it.url, timeout=PATIENCE).status_code == 500
         assert "KeyError: 'oops'" in it.log()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.processes import Served
+from tests.processes import PATIENCE, Served
 from tests.wire.serving import SERVERS, connected, memory, own, until
 
 pytestmark = pytest.mark.server
@@ -92,7 +92,7 @@ def either(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def state(it: Served, name: str) -> Any:
-    return requests.get(f"{it.url}/state/{name}", timeout=5).json()
+    return requests.get(f"{it.url}/state/{name}", timeout=PATIENCE).json()
 
 
 def settled(it: Served, name: str) -> int:
@@ -110,7 +110,7 @@ def settled(it: Served, name: str) -> int:
 
 def test_a_stalled_reader_costs_little(either: Served) -> None:
     with connected(either, receive_buffer=65_536) as peer:
-        requests.get(either.url, timeout=5)
+        requests.get(either.url, timeout=PATIENCE)
         before = memory(either)
         peer.ask("/flood/stalled")
         peer.read_until(b"x")
@@ -161,7 +161,7 @@ def logged(it: Served, path: str) -> str:
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_an_application_that_ends_too_early_never_looks_whole(either: Served, ending: str) -> None:
-    requests.get(either.url, timeout=5)
+    requests.get(either.url, timeout=PATIENCE)
     for _ in range(2):  # the second shows that the first has ended nothing but itself
         with connected(either) as peer:
             peer.ask(f"/fail/{ending}/during")
@@ -170,7 +170,7 @@ def test_an_application_that_ends_too_early_never_looks_whole(either: Served, en
             rest, _ = peer.read_rest()
             assert time.monotonic() - began < 0.5
             assert b"0\r\n\r\n" not in seen + rest
-    assert requests.get(either.url, timeout=5).text == "/ 0"
+    assert requests.get(either.url, timeout=PATIENCE).text == "/ 0"
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -184,7 +184,7 @@ def test_an_http_1_0_client_sees_a_reset(serve: Served, ending: str) -> None:
 @pytest.mark.parametrize("moment", ["before", "after-the-start"])
 def test_before_anything_was_sent_a_failure_is_a_500(serve: Served, ending: str, moment: str) -> None:
     began = time.monotonic()
-    response = requests.get(f"{serve.url}/fail/{ending}/{moment}", timeout=5)
+    response = requests.get(f"{serve.url}/fail/{ending}/{moment}", timeout=PATIENCE)
     assert time.monotonic() - began < 0.5
     assert response.status_code == 500
     assert response.json() == {"error": "Something went wrong in the service.", "code": 500}
@@ -240,8 +240,8 @@ def push(peer: Any, piece: bytes, total: int = 300_000_000) -> int:
 
 @pytest.mark.parametrize("size", [0, 1, LIMIT])
 def test_a_body_up_to_the_limit_reaches_the_application(serve: Served, size: int) -> None:
-    assert requests.post(serve.url, data=b"x" * size, timeout=5).text == f"/ {size}"
-    assert requests.post(serve.url, data=iter([b"x" * size]), timeout=5).text == f"/ {size}"
+    assert requests.post(serve.url, data=b"x" * size, timeout=PATIENCE).text == f"/ {size}"
+    assert requests.post(serve.url, data=iter([b"x" * size]), timeout=PATIENCE).text == f"/ {size}"
 
 
 @pytest.mark.parametrize("expect", [{}, {"Expect": "100-continue"}])
@@ -280,7 +280,7 @@ def test_a_chunked_body_is_refused_as_soon_as_it_is_too_large(serve: Served) -> 
     with connected(serve) as peer:
         peer.ask(method="POST", Transfer_Encoding="chunked")
         assert push(peer, piece) < 20_000_000
-    assert requests.get(serve.url, timeout=5).text == "/ 0"
+    assert requests.get(serve.url, timeout=PATIENCE).text == "/ 0"
 
 
 def test_nothing_is_spooled_to_disk_of_what_is_refused(serve: Served) -> None:
@@ -318,7 +318,7 @@ def test_an_idle_connection_is_closed(serve: Served) -> None:
 @pytest.mark.parametrize("header", ["Daphne-Root-Path", "daphne-root-path"])
 @pytest.mark.parametrize("upgrade", [{}, {"Upgrade": "websocket", "Connection": "Upgrade"}])
 def test_no_client_moves_the_root_of_the_paths(serve: Served, header: str, upgrade: dict[str, str]) -> None:
-    response = requests.get(f"{serve.url}/admin", headers={header: "/admin", **upgrade}, timeout=5)
+    response = requests.get(f"{serve.url}/admin", headers={header: "/admin", **upgrade}, timeout=PATIENCE)
     assert response.status_code == 400
     assert response.json() == {"error": "The request can't be understood.", "code": 400}
 
