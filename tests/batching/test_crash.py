@@ -66,6 +66,7 @@ def crash(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
 
 
+@pytest.mark.database
 def test_nothing_is_lost_and_nothing_ends_twice_whatever_is_killed() -> None:
     """`make crash` does a thousand of these."""
     done = crash("--cycles=10")
