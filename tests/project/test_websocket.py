@@ -114,8 +114,9 @@ def test_the_example_in_python_works(service: Served, upstream: Upstream, capsys
 async def test_no_cut_loses_an_event_or_brings_one_twice(service: Served, upstream: Upstream) -> None:
     words = [f" word{number}" for number in range(40)]
     upstream.script = reply(*words, pause=0.03)
-    cuts = sum(await asyncio.gather(*(read_in_pieces(service, "".join(words)) for _ in range(8))))
-    assert cuts >= 100
+    cuts = 0
+    while cuts < 100:  # on a busy machine words come together, and an answer has fewer events to cut at
+        cuts += sum(await asyncio.gather(*(read_in_pieces(service, "".join(words)) for _ in range(8))))
 
 
 async def read_in_pieces(service: Served, text: str) -> int:

@@ -137,7 +137,7 @@ class TestHit:
         began = time.monotonic()
         (hit,) = search("tea")
         assert (len(hit.text), len(hit.snippet) < 500) == (4_000, True)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
 
 
 @pytest.mark.django_db
