@@ -267,12 +267,13 @@ def test_little_is_taken_of_a_body_that_is_too_large(serve: Served) -> None:
 
 
 def test_a_chunked_body_is_refused_as_soon_as_it_is_too_large(serve: Served) -> None:
+    before = len(spool_files(serve))
     with connected(serve) as peer:
         peer.ask(method="POST", Transfer_Encoding="chunked")
         piece = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
         for _ in range(LIMIT // 65_536):
             peer.send(piece)
-        assert len(spool_files(serve)) <= 2
+        assert len(spool_files(serve)) <= before + 1
         peer.send(b"1\r\nx\r\n0\r\n\r\n")
         seen, _ = peer.read_rest()
         assert seen.startswith(b"HTTP/1.1 413 ")
@@ -288,7 +289,7 @@ def test_nothing_is_spooled_to_disk_of_what_is_refused(serve: Served) -> None:
     with connected(serve) as peer:
         peer.ask(method="POST", Content_Length="300000000")
         push(peer, b"x" * 65_536, total=1_000_000)
-        assert len(spool_files(serve)) == before
+        assert len(spool_files(serve)) <= before
 
 
 @pytest.mark.parametrize(
