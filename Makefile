@@ -1,6 +1,6 @@
 # Each target may be run at any time, and is quick where nothing is left to do.
 .DEFAULT_GOAL := help
-.PHONY: help run test crash lint docs bench requirements vendor screenshots clean
+.PHONY: help run test crash hosts wheel lint docs bench requirements vendor screenshots clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -13,6 +13,12 @@ test: ## run the tests on SQLite and on PostgreSQL
 
 crash: ## kill, pause and cut off what works on batches; CYCLES=1000 BACKEND=sqlite, postgres or celery
 	@scripts/crash
+
+hosts: ## install the wheel into new projects: Django 5.2 and the newest, servers, databases (it needs a package index)
+	@scripts/hosts
+
+wheel: ## build the distribution in dist/
+	@scripts/wheel
 
 lint: ## check style, types, migrations and requirements
 	@scripts/lint

@@ -12,6 +12,8 @@ from django.utils.csp import CSP
 from environs import Env, EnvError, ValidationError, validate
 from limits import parse_many
 
+from wire import __version__
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 
@@ -105,6 +107,7 @@ try:
     BATCH_WEBHOOK_SECRET = env.str("BATCH_WEBHOOK_SECRET", "")
     BATCH_WEBHOOK_HOSTS: list[str] = env.list("BATCH_WEBHOOK_HOSTS", [])
     BATCH_RETENTION_DAYS = env.int("BATCH_RETENTION_DAYS", 30)
+    BATCH_STORE_BODIES = env.str("BATCH_STORE_BODIES", "masked")
     BATCH_STORED_BODY_BYTES = env.int("BATCH_STORED_BODY_BYTES", 65_536)
     CONVERSATION_RETENTION_DAYS = env.int("CONVERSATION_RETENTION_DAYS", None, validate=validate.Range(min=1))
     BODY_MAX_BYTES = env.int("BODY_MAX_BYTES", 2 * 1024 * 1024)
@@ -242,7 +245,7 @@ REST_FRAMEWORK = {
 SPECTACULAR_SETTINGS = {
     "TITLE": "Assistant",
     "DESCRIPTION": "Chat with agents, stream their answers, call tools.",
-    "VERSION": "0.1.0",
+    "VERSION": __version__,
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
