@@ -72,7 +72,7 @@ class APIKeyAdmin(SuperuserOnly, admin.ModelAdmin):
     list_filter = ["revoked_at"]
     list_select_related = ["user"]
     search_fields = ["name", "hint"]
-    autocomplete_fields = ["user"]
+    raw_id_fields = ["user"]  # its own admin may be missing, or have nothing to search
     actions = ["revoke"]
     change_form_template = "admin/assistant/apikey/change_form.html"
     fieldsets = (
@@ -157,7 +157,7 @@ class APIKeyAdmin(SuperuserOnly, admin.ModelAdmin):
 class AllowanceAdmin(SuperuserOnly, admin.ModelAdmin):
     list_display = ["user", "tokens_per_month"]
     list_select_related = ["user"]
-    autocomplete_fields = ["user"]
+    raw_id_fields = ["user"]  # its own admin may be missing, or have nothing to search
 
 
 @admin.register(MonthlyUsage)

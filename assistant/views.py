@@ -71,7 +71,8 @@ class ToolsScopedView(JSONView):
 class ChatView(ChatScopedView):
     """Ask an agent."""
 
-    throttle_scope = "tokens"
+    # For throttles that count them; DRF's own `throttle_scope` would want a rate of every project.
+    costs_tokens = True
 
     @extend_schema(
         operation_id="chat",
@@ -171,6 +172,7 @@ class ConversationsView(ChatScopedView, ListAPIView[Conversation]):
     queryset = Conversation.objects.none()
     serializer_class = ConversationSerializer
     pagination_class = NewestFirst
+    filter_backends = []
 
     @extend_schema(
         operation_id="conversations",

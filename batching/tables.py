@@ -67,6 +67,10 @@ def adapter(column: Any, connection: Any) -> Adapter:
         case models.DateTimeField():
             adapt: Adapter = connection.ops.adapt_datetimefield_value
             return adapt
+        case models.ForeignKey():
+            return adapter(column.target_field, connection)
+        case models.UUIDField():  # a project's users may have such keys
+            return lambda value: column.get_db_prep_value(value, connection)
         case _:
             return None
 

@@ -119,11 +119,11 @@ class UserThrottle(Throttle):
 
 
 class TokenThrottle(BaseThrottle):
-    """Refuses views that cost tokens (`throttle_scope = "tokens"`) to who has used up theirs, or their key's."""
+    """Refuses views that cost tokens (`costs_tokens = True`) to who has used up theirs, or their key's."""
 
     def allow_request(self, request: Request, view: Any) -> bool:
         self.seconds = None
-        if request.method == "POST" and getattr(view, "throttle_scope", None) == "tokens":
+        if request.method == "POST" and getattr(view, "costs_tokens", False):
             key = request.auth if isinstance(request.auth, APIKey) else None
             waits = [spent(*purse) for purse in purses(caller_name(request.user), key)]
             self.seconds = max((seconds for seconds in waits if seconds), default=None)

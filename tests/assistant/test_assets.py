@@ -117,13 +117,16 @@ def put_assets(folder):
 
 
 @pytest.fixture
-def project(tmp_path, settings, data_dir):
+def project(tmp_path, monkeypatch, data_dir):
+    """Stand for the checkout in which the command lies."""
     put_assets(data_dir)
-    settings.BASE_DIR = tmp_path / "project"
-    (settings.BASE_DIR / "docs").mkdir(parents=True)
-    (settings.BASE_DIR / "README.md").write_text("# The project\n\nIt answers.")
-    (settings.BASE_DIR / "docs" / "tools.md").write_text("# Tools\n\nA tool is a function.")
-    return settings.BASE_DIR
+    checkout = tmp_path / "project"
+    monkeypatch.setattr("assistant.management.commands.prepare.CHECKOUT", checkout)
+    (checkout / "docs").mkdir(parents=True)
+    (checkout / "manage.py").touch()
+    (checkout / "README.md").write_text("# The project\n\nIt answers.")
+    (checkout / "docs" / "tools.md").write_text("# Tools\n\nA tool is a function.")
+    return checkout
 
 
 def prepare():

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection, transaction
@@ -19,6 +18,8 @@ from assistant import assets, documents
 from assistant.conf import get_settings
 from assistant.models import Document
 
+# Where this app lies in its own repository.
+CHECKOUT = Path(__file__).resolve().parents[3]
 WIKIPEDIA = "https://en.wikipedia.org/wiki/"
 WIKIPEDIA_CREDIT = "Wikipedia, CC BY-SA 4.0"
 # A block of code names what people search for, and says nothing about it.
@@ -94,11 +95,10 @@ def article(entry: dict[str, str]) -> Document:
 
 
 def own_files() -> Iterator[tuple[str, documents.Reading]]:
-    """Yield the project's README.md and docs/*.md by their paths in it, where it has them."""
-    if not hasattr(settings, "BASE_DIR"):
+    """Yield README.md and docs/*.md of this checkout by their paths in it; nothing of a project that has the wheel."""
+    if not (CHECKOUT / "manage.py").exists():
         return
-    base = Path(settings.BASE_DIR)
-    for path in (base / "README.md", *sorted((base / "docs").glob("*.md"))):
+    for path in (CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))):
         with suppress(documents.Unreadable):
             reading = documents.read_file(path)
-            yield path.relative_to(base).as_posix(), replace(reading, text=BLOCK.sub("", reading.text))
+            yield path.relative_to(CHECKOUT).as_posix(), replace(reading, text=BLOCK.sub("", reading.text))

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from django.conf import settings
+from django.core.asgi import get_asgi_application
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.module_loading import import_string
 
@@ -16,7 +17,7 @@ from wire.server import CannotListen, Server
 
 
 class Command(BaseCommand):
-    help = "Serve ASGI_APPLICATION until Ctrl-C or SIGTERM."
+    help = "Serve ASGI_APPLICATION, or Django alone where there is none, until Ctrl-C or SIGTERM."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--host", default=getattr(settings, "HOST", "127.0.0.1"), help="the address to listen on")
@@ -29,7 +30,8 @@ class Command(BaseCommand):
                 "Listen on 127.0.0.1, or turn DEBUG off and set SECRET_KEY and ALLOWED_HOSTS."
             )
         limits = read(Limits)
-        application = import_string(settings.ASGI_APPLICATION)
+        named = getattr(settings, "ASGI_APPLICATION", None)
+        application = import_string(named) if named else get_asgi_application()
         raise_file_limit()
         try:
             Server(application, host=host, port=port, announce=self.announce, limits=limits).run()
