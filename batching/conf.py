@@ -1,6 +1,6 @@
 """The app's settings: environment variables of the service, Django settings of the same name in a host project."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
@@ -50,6 +50,8 @@ class Settings:
     BATCH_WEBHOOK_HOSTS: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Hosts that may be told of the end of a background batch, as in ALLOWED_HOSTS; none: nobody is."""
     BATCH_RETENTION_DAYS: Count = 30
+    BATCH_STORE_BODIES: Literal["off", "masked", "full"] = "masked"
+    """What is kept of items' bodies: nothing that nobody is still to be given, all but credentials, or all."""
     BATCH_STORED_BODY_BYTES: Count = 65_536
     """How much of an item's body, asked or answered, is kept in the database."""
 

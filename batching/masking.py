@@ -1,7 +1,7 @@
 """What isn't kept: credentials, wherever they stand, and what no database can hold."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -35,17 +35,29 @@ def is_secret(name: str) -> bool:
     return not SECRET_WORDS.isdisjoint(words) or not SECRET_PAIRS.isdisjoint(pairwise(words))
 
 
-def masked(value: Any, depth: int = 0) -> Any:
-    """Return a copy that can be stored: credentials are masked at any depth, characters that can't be are replaced."""
+def masked(value: Any) -> Any:
+    """Return a copy that can be stored, with credentials masked at any depth."""
+    return copied(value, is_secret)
+
+
+def unmasked(value: Any) -> Any:
+    """Return a copy that can be stored, with credentials as they are."""
+    return copied(value, lambda name: False)
+
+
+def copied(value: Any, hides: Callable[[str], bool], depth: int = 0) -> Any:
+    """Return a copy in which characters that no database can hold are replaced, and what `hides` names is masked."""
     match value:
         case str():
             return storable(value)
         case dict() | list() if depth > MAX_DEPTH:
             return "..."
         case Mapping():
-            return {storable(name): MASK if is_secret(name) else masked(one, depth + 1) for name, one in value.items()}
+            return {
+                storable(name): MASK if hides(name) else copied(one, hides, depth + 1) for name, one in value.items()
+            }
         case list():
-            return [masked(one, depth + 1) for one in value]
+            return [copied(one, hides, depth + 1) for one in value]
         case _:
             return value
 

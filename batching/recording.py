@@ -11,8 +11,9 @@ from typing import Any
 from django.db import router, transaction
 from django.utils import timezone
 
+from batching.conf import get_settings
 from batching.items import Answer, Item
-from batching.masking import MASK, is_secret, masked, masked_address, masked_query
+from batching.masking import MASK, is_secret, masked, masked_address, masked_query, unmasked
 from batching.models import Batch, BatchItem
 from batching.recorder import notify
 from batching.signals import batch_finished, item_finished
@@ -57,6 +58,7 @@ class Record:
         self.items = items
         self.began = began
         self.room = room
+        self.store = get_settings().BATCH_STORE_BODIES
         self.cut: set[Item] = set()
         self.given_up = False
 
@@ -107,20 +109,27 @@ class Record:
             *(self.batch.pk, item.position, text(item.id, 255), BatchItem.State.QUEUED),
             *(text(given.get("method"), 16).upper(), masked_address(text(given.get("path")))),
             masked(headers) if isinstance(headers, dict) else {},
-            self.kept(item, asked_body(item)),
+            self.kept(item, None if self.store == "off" else asked_body(item, full=self.store == "full")),
             *(list(item.depends_on), {}, "", "", item in self.cut, self.batch.created_at),
         ]
 
     def ended(self, item: Item) -> list[Any]:
         """Return the values of ITEM_ENDED, and what finds the row."""
         answer = item.answer or NEVER
-        body, details = self.kept(item, masked(answer.body)), self.kept(item, masked(answer.details))
+        body, details = self.kept(item, self.given(answer.body)), self.kept(item, self.given(answer.details))
         return [
             *(state(item, answer), answer.status, masked_headers(answer.headers), body),
             *(answer.encoding, text(answer.error), details, item in self.cut),
             *(self.moment(item.started), self.moment(item.finished) or timezone.now(), item.processing_time),
             *(self.batch.pk, item.position),
         ]
+
+    def given(self, answered: Any) -> Any:
+        """Return what is stored of an answer; with `off` only what the caller may still come for."""
+        if self.store == "full":
+            return unmasked(answered)
+        is_owed = self.batch.is_background or self.batch.idempotency_key is not None
+        return masked(answered) if self.store == "masked" or is_owed else None
 
     def kept(self, item: Item, body: Any) -> Any:
         """Return what is stored of a body: all of it, or the beginning of its text where it is too long."""
@@ -142,13 +151,14 @@ def text(value: Any, longest: int | None = None) -> str:
     return masked(value)[:longest] if isinstance(value, str) else ""
 
 
-def asked_body(item: Item) -> Any:
+def asked_body(item: Item, *, full: bool) -> Any:
     """Return the body as it was asked for; of an item that can't be carried out, all of it."""
-    if item.call is None:
-        return masked(item.asked)
-    if isinstance(item.call.body, str) and "urlencoded" in item.call.headers.get("content-type", ""):
-        return masked_query(item.call.body)
-    return masked(item.call.body)
+    body = item.asked if item.call is None else item.call.body
+    if full:
+        return unmasked(body)
+    if item.call and isinstance(body, str) and "urlencoded" in item.call.headers.get("content-type", ""):
+        return masked_query(body)
+    return masked(body)
 
 
 def masked_headers(headers: Mapping[str, str]) -> dict[str, str]:

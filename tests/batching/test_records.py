@@ -17,7 +17,8 @@ from batching.masking import MASK
 from batching.models import Batch, BatchItem
 from batching.recording import Record
 from batching.signals import batch_finished, item_finished
-from tests.batching.conftest import Send, answers, item, until
+from tests.batching.background import accept, accepted, drain, results
+from tests.batching.conftest import Send, answers, item, until, wsgi
 
 
 def test_a_batch_is_recorded_with_all_that_is_known(send: Send) -> None:
@@ -81,6 +82,43 @@ def test_credentials_are_masked(send: Send) -> None:
     assert first.response_body["data"] == first.request_body
     assert second.response_body == {"token": MASK, "usage": {"input_tokens": 3}, "a": [{"api_key": MASK}]}
     assert third.request_headers == {"Authorization": MASK}
+
+
+SECRETS = {"token": "t0psecret", "usage": {"input_tokens": 3}, "a": [{"api_key": "k"}]}
+MASKED = {"token": MASK, "usage": {"input_tokens": 3}, "a": [{"api_key": MASK}]}
+
+
+@pytest.mark.parametrize(
+    ("store", "asked", "answered"),
+    [("masked", {"password": MASK}, MASKED), ("full", {"password": "p"}, SECRETS), ("off", None, None)],
+)
+def test_the_project_says_what_is_kept(send: Send, settings: Any, store: str, asked: Any, answered: Any) -> None:
+    settings.BATCH_STORE_BODIES = store
+    requests = [item("/api/echo", "POST", id="a", body={"password": "p"}), item("/api/answering/secrets", id="b")]
+    first, second = answers(send("POST", "/api/batch", {"requests": requests}))
+    assert (first["body"]["data"], second["body"]) == ({"password": "p"}, SECRETS)
+    rows = list(BatchItem.objects.all())
+    assert (rows[0].request_body, rows[1].response_body) == (asked, answered)
+    assert rows[0].path == "/api/echo"
+
+
+def test_without_bodies_an_idempotent_call_is_still_answered_again(send: Send, settings: Any) -> None:
+    settings.BATCH_STORE_BODIES = "off"
+    body, key = {"requests": [item("/api/answering/secrets", id="a")]}, {"Idempotency-Key": "k"}
+    send("POST", "/api/batch", body, headers=key)
+    again = send("POST", "/api/batch", body, headers=key)
+    assert again["Idempotency-Replayed"] == "true"
+    assert answers(again)[0]["body"] == MASKED
+    assert BatchItem.objects.get().request_body is None
+
+
+def test_without_bodies_the_results_of_a_background_batch_are_there(committed: None, settings: Any) -> None:
+    settings.BATCH_STORE_BODIES = "off"
+    batch = accepted(accept(wsgi, [item("/api/echo", "POST", id="a", body={"x": 1})]))
+    drain()
+    [line] = results(wsgi, batch)
+    assert line["body"]["data"] == {"x": 1}
+    assert batch.items.get().request_body is None
 
 
 def test_what_no_database_can_hold_is_recorded_all_the_same(send: Send) -> None:
