@@ -1,5 +1,7 @@
 """The app's settings: environment variables of the service, Django settings of the same name in a host project."""
 
+from collections.abc import Mapping
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +28,8 @@ class Settings:
     TOOL_TIMEOUT: Seconds = 30
     MESSAGE_MAX_CHARS: Count = 32_000
     ASSISTANT_MODEL: Annotated[str, Field(pattern=r"^[\w-]+:.+")] = "local:smollm2"
+    ASSISTANT_PROVIDERS: Mapping[str, str] = field(default_factory=dict)
+    """A project's own models: what stands before the colon, and the path of what makes the model of a name."""
     ASSISTANT_DATA_DIR: Annotated[Path, Field(strict=False)] = Path("var")
     """Where weights, starter documents and the local model's address are kept."""
     ASSISTANT_TOOLS_OFF: Annotated[frozenset[str], Field(strict=False)] = frozenset({"fetch_url"})

@@ -1,7 +1,7 @@
 """Models behind one small protocol: messages, tools and parameters in, events out.
 
-A model is named `provider:name`. `openai:` is any server with OpenAI's chat-completions protocol, `local:` llama.cpp on
-this machine; every other prefix goes to pydantic-ai, where it is installed.
+A model is named `provider:name`. ASSISTANT_PROVIDERS has a project's own; `openai:` is any server with OpenAI's
+protocol of chat completions, `local:` llama.cpp on this machine; others go to pydantic-ai, where it is installed.
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 
+from assistant.conf import get_settings
 from assistant.events import Token, ToolCall, Usage
 from wire.once import once
 
@@ -102,6 +104,8 @@ def get_model(name: str) -> Model:
 @once
 def load(provider: str, name: str) -> Model:
     """Import only what the model needs: llama.cpp or another provider's client may not be installed."""
+    if own := get_settings().ASSISTANT_PROVIDERS.get(provider):
+        return made(own, name)
     match provider:
         case "local":
             from assistant.providers.local import LocalModel
@@ -115,3 +119,13 @@ def load(provider: str, name: str) -> Model:
             from assistant.providers.pydantic_ai import PydanticAIModel
 
             return PydanticAIModel(provider, name)
+
+
+def made(path: str, name: str) -> Model:
+    """Return the model that a project's own class or function makes of a name."""
+    try:
+        make = import_string(path)
+    except ImportError as error:
+        raise ImproperlyConfigured(f"ASSISTANT_PROVIDERS can't name {path}: {error}.") from None
+    model: Model = make(name)
+    return model
