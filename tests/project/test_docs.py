@@ -35,11 +35,12 @@ LEFT_OUT = {
     "ASSISTANT_MODEL=openai:llama3.2 OPENAI_BASE_URL=http://localhost:11434/v1 make run # Ollama",
     "docker compose --file deploy/compose.yaml --env-file .env up --build --detach",
     "cp deploy/systemd/* /etc/systemd/system/",
-    "pip install 'django-assistant-backend[local,documents]'",
 }
 # What other tests run: how the name of a page begins, or a block.
 ELSEWHERE = {
     "docs/keeping.md": "tests/project/test_deployment.py",
+    "docs/host.md": "tests/project/test_hosts.py",
+    "docs/extend/": "tests/project/test_hosts.py",
     "export DATABASE_URL=postgres://... CELERY_BROKER_URL": "tests/project/test_fleet.py",
     "make crash": "tests/batching/test_crash.py",
 }
