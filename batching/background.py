@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from django.db import close_old_connections, transaction
+from django.db import close_old_connections
 from django.http.response import HttpResponseBase
-from django.utils.decorators import method_decorator
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.exceptions import ValidationError
@@ -80,7 +79,6 @@ class BatchEventsView(BatchingView):
         return progress.response(progress.events(batch.pk), streams.EVENTS, in_server=in_server)
 
 
-@method_decorator(transaction.non_atomic_requests, name="dispatch")
 class BatchCancelView(BatchingView):
     @extend_schema(
         operation_id="batch_cancel",
@@ -97,7 +95,6 @@ class BatchCancelView(BatchingView):
         return Response(BackgroundBatchSerializer(batch).data)
 
 
-@method_decorator(transaction.non_atomic_requests, name="dispatch")
 class BatchRetryView(BatchingView):
     @extend_schema(
         operation_id="batch_retry",

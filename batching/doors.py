@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+from django.db import transaction
+from django.utils.decorators import method_decorator
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
@@ -23,8 +25,12 @@ class BatchParser(StrictJSONParser):
         return get_settings().BATCH_MAX_BYTES
 
 
+@method_decorator(transaction.non_atomic_requests, name="dispatch")
 class BatchingView(JSONView):
-    """What the app's views share, in any project: strict JSON in, JSON out, and no batch within a batch."""
+    """What the app's views share, in any project: strict JSON in, JSON out, and no batch within a batch.
+
+    They are outside of the project's transactions: what fails in one, fails where an error still becomes an answer.
+    """
 
     parser_classes = [BatchParser]
     # What a key or a token whose scopes the project looks at has to have, as django-oauth-toolkit names it.

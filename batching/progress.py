@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -12,7 +13,10 @@ from django.db import connections
 from batching import batches, loops
 from batching.models import Batch, BatchItem
 from wire import draining
+from wire.errors import DATABASE_AWAY, NoDatabase, WireError
 from wire.sse import HEARTBEAT, HEARTBEAT_SECONDS, EventStreamResponse, frame
+
+logger = logging.getLogger(__name__)
 
 # Seconds between two looks at a batch.
 PACE = 0.5
@@ -36,9 +40,6 @@ async def read[T](work: Callable[[], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(READERS, reading)
 
 
-LEAVING = {"message": draining.Stopping.message, "code": draining.Stopping.status, "retryable": True}
-
-
 def represent(batch: Batch) -> dict[str, Any]:
     return {"batch_id": batch.pk, "status": batch.status, "counts": batch.counts}
 
@@ -52,10 +53,13 @@ def seen(batch_id: str) -> tuple[dict[str, Any], bool] | None:
 async def events(batch_id: str) -> AsyncGenerator[bytes]:
     """Yield `start`, a `progress` whenever the counts have changed, and `end`; comments where nothing happens long.
 
-    Where the process is told to stop, the last one is an `error` that may be retried.
+    Where the process is told to stop or loses the database, the last one is an `error` that may be retried.
     """
     number, last, quiet = 0, None, 0.0
-    while looked := await read(partial(seen, batch_id)):
+    while looked := await look(batch_id):
+        if isinstance(looked, WireError):
+            yield framed(number + 1, "error", last_word(looked))
+            return
         now, is_final = looked
         if now != last or is_final:
             number, last, quiet = number + 1, now, 0.0
@@ -64,13 +68,26 @@ async def events(batch_id: str) -> AsyncGenerator[bytes]:
                 return
             continue
         if draining.begun.has_come:  # another process goes on to tell
-            yield framed(number + 1, "error", LEAVING)
+            yield framed(number + 1, "error", last_word(draining.Stopping()))
             return
         await asyncio.sleep(PACE)
         quiet += PACE
         if quiet >= HEARTBEAT_SECONDS:
             quiet = 0.0
             yield HEARTBEAT
+
+
+async def look(batch_id: str) -> tuple[dict[str, Any], bool] | NoDatabase | None:
+    """Return what is `seen` of a batch, or that it can't be seen now."""
+    try:
+        return await read(partial(seen, batch_id))
+    except DATABASE_AWAY:
+        logger.warning("batch=%s state=not_seen", batch_id, exc_info=True)
+        return NoDatabase()
+
+
+def last_word(error: WireError) -> dict[str, Any]:
+    return {"message": error.message, "code": error.status, "retryable": error.retryable}
 
 
 def framed(number: int, kind: str, state: dict[str, Any]) -> bytes:

@@ -5,10 +5,9 @@ import time
 from functools import partial
 from typing import Any
 
-from django.db import close_old_connections, transaction
+from django.db import close_old_connections
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
-from django.utils.decorators import method_decorator
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.exceptions import ValidationError
@@ -71,7 +70,6 @@ class NewestFirst(Pages):
     ordering = ("-created_at", "-id")
 
 
-@method_decorator(transaction.non_atomic_requests, name="dispatch")
 class BatchesView(BatchingView, ListAPIView[Batch]):
     """The caller's batches, the newest first, paged."""
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, JsonResponse
 
 Details = Mapping[str, list[str]]
@@ -43,6 +44,18 @@ class WireError(Exception):
         self.retry_after = retry_after or self.retry_after
         self.retryable = self.retryable or self.retry_after is not None
         super().__init__(self.message)
+
+
+class NoDatabase(WireError):
+    """The database can't be reached, or was lost on the way; the operator must act, and the caller may come back."""
+
+    status = 503
+    message = "The database can't be reached right now."
+    retry_after = 5
+
+
+# What Django raises then.
+DATABASE_AWAY = (OperationalError, InterfaceError)
 
 
 def envelope(status: int, message: str | None = None, details: Details | None = None) -> dict[str, Any]:

@@ -26,5 +26,5 @@ def event_stream(description: str) -> OpenApiResponse:
 
 
 def fails(*statuses: int) -> dict[int, type[ErrorSerializer]]:
-    """Return the errors of an endpoint for its description."""
-    return dict.fromkeys(statuses, ErrorSerializer)
+    """Return the errors of an endpoint for its description; while the database is away, any may be a 503."""
+    return dict.fromkeys([*statuses, 503], ErrorSerializer)

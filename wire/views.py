@@ -12,7 +12,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.views import APIView, set_rollback
 
-from wire.errors import Details, WireError, envelope
+from wire.errors import DATABASE_AWAY, Details, NoDatabase, WireError, envelope
 from wire.rest import AlwaysJSON, StrictJSONParser
 
 logger = logging.getLogger(__name__)
@@ -50,6 +50,10 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
             response = Response(envelope(403), status=403)
         case exceptions.APIException():
             response = rendered_drf(exc)
+        case _ if isinstance(exc, DATABASE_AWAY):
+            away = NoDatabase()
+            away.__cause__ = exc
+            response = rendered(away)
         case _:
             return None
     set_rollback()

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.db import InterfaceError, OperationalError, ProgrammingError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.test import Client
 from django.urls import path
@@ -26,6 +27,9 @@ RAISED: dict[str, Exception] = {
     "missing": Http404(SECRET),
     "forbidden": PermissionDenied(SECRET),
     "throttled": Throttled(wait=1.2),
+    "unreachable": OperationalError(SECRET),
+    "lost": InterfaceError(SECRET),
+    "mistaken": ProgrammingError(SECRET),
     "suspicious": SuspiciousOperation(SECRET),
 }
 
@@ -88,6 +92,9 @@ def post(client: Client, where: str, body: str | bytes, content_type: str = "app
         ("forbidden", 403, "You may not do this."),
         ("throttled", 429, "Request was throttled. Expected available in 2 seconds."),
         ("suspicious", 400, "The request can't be understood."),
+        ("unreachable", 503, "The database can't be reached right now."),
+        ("lost", 503, "The database can't be reached right now."),
+        ("mistaken", 500, "Something went wrong in the service."),
     ],
 )
 def test_every_error_has_one_shape_and_tells_no_secret(client: Client, what: str, status: int, error: str) -> None:
@@ -100,6 +107,7 @@ def test_every_error_has_one_shape_and_tells_no_secret(client: Client, what: str
 def test_an_error_says_when_to_come_back(client: Client) -> None:
     assert client.get("/api/echo", {"raise": "wire"})["Retry-After"] == "3"
     assert client.get("/api/echo", {"raise": "throttled"})["Retry-After"] == "2"
+    assert client.get("/api/echo", {"raise": "unreachable"})["Retry-After"] == "5"
 
 
 @pytest.mark.parametrize("debug", [True, False])
