@@ -314,9 +314,19 @@ def test_no_statement_deletes_more_items_than_others_can_wait_for(
 ) -> None:
     monkeypatch.setattr("batching.retention.ITEMS", 10)
     old = timezone.now() - timedelta(days=40)
-    large = Batch.objects.create(total=95, caller="x", status="completed", finished_at=old)
-    BatchItem.objects.bulk_create(BatchItem(batch=large, position=n) for n in range(95))
-    with CaptureQueriesContext(connection) as queries:
-        assert pruned() == "Deleted 1 batches.\n"
+    for total in (3, 95, 3, 4):
+        batch = Batch.objects.create(total=total, caller="x", status="completed", finished_at=old)
+        BatchItem.objects.bulk_create(BatchItem(batch=batch, position=n) for n in range(total))
+        old += timedelta(seconds=1)
+    counts: list[int] = []
+
+    def count(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        result = execute(sql, params, many, context)
+        if sql.startswith('DELETE FROM "batching_batchitem"'):
+            counts.append(context["cursor"].rowcount)
+        return result
+
+    with connection.execute_wrapper(count):
+        assert pruned() == "Deleted 4 batches.\n"
     assert not BatchItem.objects.exists()
-    assert sum("DELETE" in one["sql"] and "LIMIT 10" in one["sql"] for one in queries) == 11
+    assert counts == [*[10] * 8, 5, 3, 10, 7]
