@@ -6,18 +6,22 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
+from django.core.management import call_command
 from django.db import connections
 
 from batching import fleet
-from batching.models import Batch, BatchItem
-from tests.batching.background import accept, accepted, states
+from batching.models import Batch, BatchItem, Webhook
+from tests.batching.background import accept, accepted, lines, states
 from tests.batching.conftest import item, until, wsgi
 from tests.batching.test_server import ROOT
+from tests.batching.test_webhooks import SECRET, Receiver, send
 from tests.host.celery import app
 from tests.processes import stop
 from tests.redis_server import RedisServer, redis_server
@@ -40,6 +44,7 @@ class Worker:
         command = [sys.executable, "-m", "celery", "-A", "tests.host", "worker", "--concurrency=1", "--loglevel=INFO"]
         own = {"CELERY_BROKER_URL": broker, "BATCH_CELERY_APP": CELERY_APP, "BATCH_SLICE": "2"}
         own |= {"DATABASE_URL": database(), "LEDGER": str(self.ledger)}
+        own |= {"HOST_DEBUG": "true", "BATCH_WEBHOOK_SECRET": SECRET, "BATCH_WEBHOOK_HOSTS": "127.0.0.1"}
         with self.output.open("wb") as sink:
             self.process = subprocess.Popen(
                 [*command, "--without-mingle", "--without-gossip", f"--hostname={directory.name}@localhost"],
@@ -66,9 +71,12 @@ class Worker:
         main = self.process.pid
         return int(Path(f"/proc/{main}/task/{main}/children").read_text().partition(" ")[0] or 0)
 
+    def signal(self, number: int) -> None:
+        """Send both a signal at once."""
+        os.killpg(self.process.pid, number)
+
     def kill(self) -> None:
-        """Kill both at once."""
-        os.killpg(self.process.pid, signal.SIGKILL)
+        self.signal(signal.SIGKILL)
         self.process.wait()
 
 
@@ -124,6 +132,24 @@ def third(workers: list[Worker], redis: RedisServer, tmp_path: Path) -> Iterator
     """One more, to be ended. It counts as dead soon."""
     with working(tmp_path / "third", redis, BATCH_LEASE="2") as worker:
         yield worker
+
+
+@contextmanager
+def paused(workers: list[Worker]) -> Iterator[None]:
+    """Have workers neither look nor work until the block ends."""
+    for worker in workers:
+        worker.signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for worker in workers:
+            worker.signal(signal.SIGCONT)
+
+
+def sent(redis: RedisServer) -> int:
+    """Return how many messages the broker has been given."""
+    statistics: Any = redis.client().info("commandstats")
+    return int(statistics.get("cmdstat_lpush", {}).get("calls", 0))
 
 
 def noting(count: int, seconds: float = 0.05) -> list[Any]:
@@ -219,3 +245,26 @@ def test_callers_share_the_workers(workers: list[Worker]) -> None:
     large.refresh_from_db()
     assert large.left > 0
     over(large)
+
+
+def test_a_batch_from_the_command_line_calls_the_workers(
+    workers: list[Worker], redis: RedisServer, tmp_path: Path
+) -> None:
+    User.objects.create_user("ada")
+    file = tmp_path / "items.jsonl"
+    file.write_text(lines(noting(5)))
+    with paused(workers):
+        before = sent(redis)
+        call_command("submit_batch", str(file), "--as=ada", stdout=StringIO())
+        until(lambda: sent(redis) == before + 3, PATIENCE)  # one for each two items
+    over(batch := Batch.objects.get())
+    assert batch.succeeded == 5
+
+
+def test_a_slice_tells_of_the_end_of_its_batch(workers: list[Worker], settings: Any) -> None:
+    settings.DEBUG, settings.BATCH_WEBHOOK_SECRET, settings.BATCH_WEBHOOK_HOSTS = True, SECRET, ["127.0.0.1"]
+    with closing(Receiver()) as receiver:
+        batch = accepted(send(receiver.url))
+        until(lambda: receiver.received, PATIENCE)
+        assert receiver.message()["data"]["batch_id"] == batch.pk
+        until(lambda: Webhook.objects.get().state == "delivered", PATIENCE)
