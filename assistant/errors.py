@@ -34,13 +34,6 @@ class Conflict(CallerError):
     message = "The call conflicts with one that is still running."
 
 
-class KeyReused(CallerError):
-    """An Idempotency-Key came back with another body."""
-
-    status = 422
-    message = "This Idempotency-Key was used with another body."
-
-
 class ContextTooLong(CallerError):
     """The model can't take as much text as this call would give it."""
 

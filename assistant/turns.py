@@ -17,10 +17,11 @@ from assistant.admission import CALLER, MODEL, PROCESS, Bound, admission
 from assistant.answering import answer
 from assistant.conf import get_settings
 from assistant.context import Brief, Turn
-from assistant.errors import Busy, Conflict, KeyReused, ModelMisconfigured, NotFound, TooManyAnswers
+from assistant.errors import Busy, Conflict, ModelMisconfigured, NotFound, TooManyAnswers
 from assistant.models import Agent, APIKey, Caller, Conversation, Message, MessageQuerySet
 from assistant.providers import Model, get_model
 from assistant.runs import Limits, Run, registry
+from wire.errors import KeyReused
 
 OnDisconnect = Literal["grace", "cancel", "continue"]
 

@@ -18,12 +18,11 @@ from django.db import IntegrityError
 from django.db.models import F, Sum
 from django.utils import timezone
 
-from batching import intake, queue
+from batching import intake, queue, upkeep
 from batching.batches import caller_name
 from batching.calls import restored, stored
 from batching.conf import Settings
 from batching.errors import (
-    KeyReused,
     NotFinished,
     NothingToRetry,
     NotRecorded,
@@ -34,9 +33,10 @@ from batching.errors import (
 from batching.intake import Rules
 from batching.items import Item
 from batching.models import KEY_LIFETIME, Batch, BatchItem, Webhook
-from batching.queue import SLICE
 from batching.recording import ITEM_ASKED, ITEM_ENDED, ITEMS, Record
+from batching.tables import SLICE
 from wire import tracing
+from wire.errors import KeyReused
 
 # Seconds after the last slice came, after which the process that received it counts as dead.
 PATIENCE = 60.0
@@ -65,7 +65,7 @@ class Acceptance:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        queue.forget(self.batch)
+        upkeep.forget(self.batch)
 
     def take(self, items: Iterable[Item]) -> None:
         """Write items, some perhaps answered already. Raises `CallerError` for what refuses the batch."""
@@ -246,7 +246,7 @@ def known(batch: Batch, body: Body, rules: Rules) -> Batch | None:
     keyed.filter(finished_at__lt=timezone.now() - KEY_LIFETIME).update(idempotency_key=None)
     found = keyed.first()
     if found and found.status == Batch.Status.RECEIVING:
-        queue.forget(found, lease_expires_at__lt=timezone.now())
+        upkeep.forget(found, lease_expires_at__lt=timezone.now())
         found = keyed.first()
     if found and found.status == Batch.Status.RECEIVING:
         raise StillRunning

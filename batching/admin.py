@@ -21,7 +21,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
-from batching import acceptance, curl, engine, exports, fleet, progress, queue
+from batching import acceptance, curl, exports, fleet, progress, queue, resident
 from batching.conf import get_settings
 from batching.errors import BatchError
 from batching.inspection import PAGE_ROOM, Choice, Inspection, choice_of, mark_of_batch
@@ -240,7 +240,7 @@ class BatchAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it can't be sub
         except BatchError as error:
             self.message_user(request, error.message, messages.ERROR)
             return HttpResponseRedirect(page_of(parent))
-        engine.start()
+        resident.start()
         fleet.call_for(batch)
         self.log_change(request, parent, f"Retried as {batch}.")
         self.log_addition(request, batch, f"Retries {parent}.")

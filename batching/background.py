@@ -11,7 +11,7 @@ from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from batching import acceptance, engine, fleet, identity, origin, progress, queue, streams, webhooks
+from batching import acceptance, fleet, identity, origin, progress, queue, resident, streams, webhooks
 from batching.acceptance import Whole
 from batching.conf import Settings, get_settings
 from batching.doors import BatchingView, choice, found, number, rules_of
@@ -157,7 +157,7 @@ def upload(request: Request, settings: Settings) -> Upload:
 
 
 def as_accepted(batch: Batch, path: str) -> Response:
-    engine.start()
+    resident.start()
     fleet.call_for(batch)
     headers = {"Location": f"{path}/{batch.pk}", "Preference-Applied": "respond-async"}
     return Response(progress.represent(batch), status=202, headers=headers)

@@ -16,11 +16,12 @@ from django.utils import timezone
 
 from batching import loops, recorder
 from batching.conf import Settings
-from batching.errors import KeyReused, NotRecorded, StillRunning
+from batching.errors import NotRecorded, StillRunning
 from batching.execution import Execution
 from batching.items import Answer, Item, represent
 from batching.models import KEY_LIFETIME, Batch, BatchItem, Caller
 from batching.recording import Record
+from wire.errors import KeyReused
 
 logger = logging.getLogger(__name__)
 

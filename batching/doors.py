@@ -8,7 +8,7 @@ from django.utils.decorators import method_decorator
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from batching import dispatch, engine
+from batching import dispatch, resident
 from batching.conf import Settings, get_settings
 from batching.errors import NestedBatch, NotFound
 from batching.intake import Rules
@@ -42,7 +42,7 @@ class BatchingView(JSONView):
             raise NestedBatch
         super().initial(request, *args, **kwargs)
         # A server that has no lifespan goes on here with what it was working on when it ended.
-        engine.start()
+        resident.start()
 
 
 def found(request: Request, batch_id: str) -> Batch:

@@ -6,37 +6,27 @@ of them. A server has one, `run_batches` is one, and a task of Celery's workers 
 """
 
 import asyncio
-import atexit
 import logging
 import math
 import os
-import random
-import threading
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import Context
-from datetime import datetime, timedelta
 from functools import partial
 
 from asgiref.sync import sync_to_async
-from django.db import DatabaseError, DataError, connections
+from django.db import Error, connections
 from django.utils import timezone
-from django.utils.http import parse_http_date_safe
 
-from batching import answers, dispatch, queue, webhooks
-from batching.calls import prepared, restored
-from batching.conf import Settings, get_settings
+from batching import answers, attempts, queue, upkeep, webhooks
+from batching.conf import Settings
 from batching.connections import Kept
-from batching.errors import CallerError
-from batching.intake import Rules
 from batching.items import Answer
 from batching.models import Batch
-from batching.origin import origin_from
-from batching.queue import Claimed, Ending, Turns
-from wire import tracing
-from wire.errors import sentence
+from batching.queue import Claimed, Ending
+from batching.turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -47,18 +37,8 @@ PAUSE = 1.0
 # Seconds of work that are claimed at once: items that do little cost less so, and those that do much wait nowhere.
 AHEAD = 0.25
 MOST_AHEAD = 32
-# Of the time of a server's processor, what items in the background may use.
-SHARE = 0.5
 # Seconds that items get to end when their process does.
 GRACE = 3.0
-
-# The view did nothing, or so it says; what else may be tried again is what may be done twice.
-UNTOUCHED = (429, 503)
-PASSING = (*UNTOUCHED, 502, 504)
-REPEATABLE = ("GET", "PUT", "DELETE")
-LONGEST_BACKOFF = 60.0
-
-GONE = Answer(401, error=sentence(401))
 
 # Work that was told to end and hasn't yet; held here, so that it isn't lost before it has.
 ending: set[asyncio.Future[Answer]] = set()
@@ -195,7 +175,7 @@ class Engine:
         before = time.thread_time()
         try:
             with self._kept.for_an_item():
-                return carried_out(claimed, self._settings)
+                return attempts.carried_out(claimed, self._settings)
         except Exception:  # a mistake of ours: the item is answered all the same
             logger.exception("batch=%s position=%s state=crashed", claimed.batch.pk, claimed.position)
             return answers.CRASHED
@@ -209,7 +189,7 @@ class Engine:
     async def _write(self) -> None:
         """Write what has ended by now; what can't be written now is held on to."""
         endings, self._endings = self._endings, []
-        if endings and not await self._in_rows(partial(conclude, endings, self._settings), False):
+        if endings and not await self._in_rows(partial(attempts.conclude, endings, self._settings), False):
             self._endings[:0] = endings
             await asyncio.sleep(PAUSE)
             return
@@ -226,14 +206,14 @@ class Engine:
         """Prolong the leases, and look after what others have left."""
         settings = self._settings
         await self._in_rows(partial(queue.renew, list(self._held), settings.BATCH_LEASE))
-        sweep = partial(queue.sweep, attempts=settings.BATCH_MAX_ATTEMPTS, room=settings.BATCH_STORED_BODY_BYTES)
+        sweep = partial(upkeep.sweep, attempts=settings.BATCH_MAX_ATTEMPTS, room=settings.BATCH_STORED_BODY_BYTES)
         await self._in_rows(sweep)
 
     async def _in_rows[T](self, work: Callable[[], T], otherwise: T | None = None) -> T:
         """Do something in the thread of the rows; where the database fails, log it and return `otherwise`."""
         try:
             return await self._loop.run_in_executor(self._rows, work)
-        except DatabaseError:
+        except Error:
             logger.exception("engine=%s state=database_failed", os.getpid())
             await self._loop.run_in_executor(self._rows, connections.close_all)
             return otherwise  # type: ignore[return-value]  # callers that look at it give one
@@ -253,138 +233,3 @@ class Engine:
 
 async def never() -> bool:
     return False
-
-
-def carried_out(claimed: Claimed, settings: Settings) -> Answer:
-    """Return how a claimed item was answered, as its caller is answered. Runs in a thread of its own."""
-    if claimed.caller is None:
-        return GONE
-    origin = origin_from(claimed.batch.origin or {})
-    rules = Rules(max_size=1, allowed=settings.BATCH_ALLOWED_PATHS, script_name=origin.script_name)
-    extra = {"idempotency-key": f"{claimed.batch.pk}:{claimed.position}"}
-    if claimed.batch.request_id:
-        extra["x-request-id"] = f"{claimed.batch.request_id}/{claimed.position}"
-    try:
-        sent = prepared(restored(claimed.call), rules, extra)
-    except CallerError as error:
-        return Answer(error.status, error=error.message, details=error.details)
-    return dispatch.answered(
-        sent, origin, answers.read, streamed=False, span=partial(span_of, claimed), caller=claimed.caller
-    )
-
-
-def span_of(claimed: Claimed) -> tracing.Span:
-    """Return the span of an item, in a trace of its own: that of its batch would have 50,000 of them."""
-    attributes = {
-        "batch.id": claimed.batch.pk,
-        "batch.item.position": claimed.position,
-        "batch.item.attempt": claimed.attempts,
-    }
-    link = (claimed.batch.origin or {}).get("traceparent", "")
-    return tracing.span("item", attributes, kind="consumer", link=link)
-
-
-def conclude(endings: list[Ending], settings: Settings) -> bool:
-    """Write how items ended, or put back those that are worth another try."""
-    final = []
-    for ending in endings:
-        if worth_another(ending, settings):
-            queue.release(ending.claimed, moment_of(ending), tried=True)
-        else:
-            final.append(ending)
-    try:
-        queue.finish(final, settings.BATCH_STORED_BODY_BYTES)
-    except DataError:
-        logger.exception("endings=%s state=not_storable", len(final))
-        for ending in final:
-            finish_alone(ending, settings.BATCH_STORED_BODY_BYTES)
-    return True
-
-
-def finish_alone(ending: Ending, room: int) -> None:
-    """Write one ending, or where the database can't hold it, that it crashed."""
-    try:
-        queue.finish([ending], room)
-    except DataError:
-        queue.finish([Ending(ending.claimed, answers.CRASHED, ending.started, ending.finished, ending.at)], room)
-
-
-def worth_another(ending: Ending, settings: Settings) -> bool:
-    """Tell whether an item is to be tried again: it may be done twice or did nothing, and the failure may pass."""
-    status, claimed = ending.answer.status, ending.claimed
-    if status not in PASSING or claimed.attempts >= settings.BATCH_MAX_ATTEMPTS or ending.timed_out:
-        return False
-    return status in UNTOUCHED or restored(claimed.call).method in REPEATABLE
-
-
-def moment_of(ending: Ending) -> datetime:
-    """Return when an item is to be tried again: when its answer says, or twice as late each time, never all at once."""
-    backoff = min(LONGEST_BACKOFF, 2.0**ending.claimed.attempts) * random.uniform(0.5, 1.0)  # noqa: S311  # no secret
-    return timezone.now() + timedelta(seconds=max(backoff, asked_wait(ending.answer)))
-
-
-def asked_wait(answer: Answer) -> float:
-    """Return the seconds that a Retry-After asks for."""
-    said = next((value for name, value in answer.headers.items() if name.lower() == "retry-after"), "")
-    if said.isascii() and said.isdigit():
-        return float(said[:9])
-    moment = parse_http_date_safe(said)
-    return max(0.0, moment - time.time()) if moment else 0.0
-
-
-# The engine of this process.
-
-
-class Background:
-    """The engine in a thread of its own."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._engine: Future[Engine] = Future()
-        self._settings = settings
-        self._thread = threading.Thread(target=self._run, name="batch-engine", daemon=True)
-        self._thread.start()
-
-    @property
-    def is_alive(self) -> bool:
-        return self._thread.is_alive()
-
-    def wake(self) -> None:
-        self._engine.result().wake()
-
-    def stop(self, seconds: float) -> None:
-        self._engine.result().stop()
-        self._thread.join(seconds)
-
-    def _run(self) -> None:
-        asyncio.run(self._work())
-
-    async def _work(self) -> None:
-        engine = Engine(self._settings, share=SHARE)
-        self._engine.set_result(engine)
-        await engine.run()
-
-
-starting = threading.Lock()
-backgrounds: dict[int, Background] = {}
-
-
-def start() -> None:
-    """Have this process work on background batches, if it is to, and look at once what there is to do."""
-    settings = get_settings()
-    if not settings.BATCH_ENABLED or not settings.BATCH_RUN_IN_SERVER:
-        return
-    with starting:
-        background = backgrounds.get(os.getpid())  # one that was forked needs its own
-        if background is None or not background.is_alive:
-            backgrounds[os.getpid()] = Background(settings)
-            atexit.register(stop)
-        else:
-            background.wake()
-
-
-def stop(seconds: float = GRACE + 1) -> None:
-    """End the engine of this process; what it couldn't finish is given back."""
-    with starting:
-        background = backgrounds.pop(os.getpid(), None)
-    if background:
-        background.stop(seconds)

@@ -44,13 +44,6 @@ class StillRunning(CallerError):
     retry_after = 2
 
 
-class KeyReused(CallerError):
-    """An Idempotency-Key came back with another body."""
-
-    status = 422
-    message = "This Idempotency-Key was used with another body."
-
-
 class FailedDependency(CallerError):
     """What an item builds on didn't succeed, or doesn't have the value it refers to."""
 

@@ -2,14 +2,14 @@
 
 import asyncio
 
-from batching import engine
+from batching import resident
 
 
 async def startup() -> None:
     """Go on with background batches where a process that ended has left them."""
-    engine.start()
+    resident.start()
 
 
 async def shutdown() -> None:
     """Give back what can't be finished in a moment."""
-    await asyncio.to_thread(engine.stop)
+    await asyncio.to_thread(resident.stop)

@@ -5,7 +5,7 @@ has lost his claim, because his lease was over, changes nothing any more. A tran
 that no two wait for each other. A batch's counts are written with its items, and close it when nothing is left.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -24,13 +24,10 @@ from batching.models import RETRY_LIFETIME, Batch, BatchItem
 from batching.recorder import notify
 from batching.recording import ITEM_ENDED, ITEMS, Record
 from batching.signals import batch_finished, item_finished
-
-# Rows that one statement takes on: none keeps others waiting for long.
-SLICE = 500
+from batching.turns import Turns
 
 CANCELLED = Answer(503, error="Not started: the batch was cancelled")
 EXPIRED = Answer(504, error="Not started: the batch's time was over")
-GAVE_UP = Answer(503, error="Gave up: the processes that worked on it died")
 
 # Literals where SQLite has to see that a partial index answers the question.
 WAITING = """
@@ -130,27 +127,6 @@ def atomic() -> Any:
 
 
 # Claiming, by turns.
-
-
-class Turns:
-    """Whose turn it is: those who have the least running, and among them who was served longest ago."""
-
-    def __init__(self) -> None:
-        self._turn = 0
-        self._served: dict[str, int] = {}
-
-    def deal(self, places: int, waiting: Mapping[str, int], running: Mapping[str, int]) -> dict[str, int]:
-        """Return how many places each caller gets. `waiting` has the priority of what each has waiting."""
-        highest = max(waiting.values(), default=0)
-        callers = [caller for caller, priority in waiting.items() if priority == highest]
-        self._served = {caller: turn for caller, turn in self._served.items() if caller in waiting}
-        dealt = dict.fromkeys(callers, 0)
-        for _ in range(places if callers else 0):
-            self._turn += 1
-            next_one = min(callers, key=lambda each: (running.get(each, 0) + dealt[each], self._served.get(each, 0)))
-            dealt[next_one] += 1
-            self._served[next_one] = self._turn
-        return {caller: count for caller, count in dealt.items() if count}
 
 
 def claim(places: int, lease: float, turns: Turns) -> list[Claimed]:
@@ -315,51 +291,3 @@ def drop(batch_id: str, state: BatchItem.State, answer: Answer, **still: Any) ->
         Batch.objects.filter(pk=batch_id).update(**{name: F(name) + dropped})
         closed = close([batch_id])
     announce([], closed)
-
-
-# What somebody has to look after. Every process that works on items does, and it does no harm twice.
-
-
-def sweep(*, attempts: int, room: int) -> None:
-    """End what is over, and put back what dead processes held."""
-    now = timezone.now()
-    reap(attempts, room)
-    opened = Batch.objects.open_in_background()
-    for batch_id in opened.filter(status=Batch.Status.CANCELLING).values_list("pk", flat=True):
-        drop_cancelled(batch_id)
-    for batch_id in opened.filter(status__in=["queued", "running"], expires_at__lte=now).values_list("pk", flat=True):
-        drop_expired(batch_id)
-    for batch in opened.filter(status=Batch.Status.RECEIVING, lease_expires_at__lt=now):
-        forget(batch, lease_expires_at__lt=now)
-    forget_calls(now)
-
-
-def reap(attempts: int, room: int) -> None:
-    """Put back into the queue what was claimed by processes that died; give up what was tried often enough."""
-    dead = BatchItem.objects.filter(lease_expires_at__lt=timezone.now(), state=BatchItem.State.RUNNING)
-    for item in dead.select_related("batch").order_by("pk")[:SLICE]:
-        # Its lease may have been prolonged since it was read.
-        now = timezone.now()
-        if item.attempts < attempts:
-            changed(f"{RELEASE} AND lease_expires_at < %s", now, 0, item.pk, item.fence, now)
-        elif dead.filter(pk=item.pk, fence=item.fence, lease_expires_at__lt=now).exists():
-            held = Claimed(
-                item.pk, item.batch, None, item.position, item.fence, item.attempts, item.truncated, item.call or ""
-            )
-            finish([Ending(held, GAVE_UP)], room)
-
-
-def forget(batch: Batch, **still: Any) -> None:
-    """Delete a batch that was never accepted, and is `still` so."""
-    with atomic():
-        # Deleting asks what there is first: unless it is held from here on, it could be accepted in between.
-        for unaccepted in Batch.objects.select_for_update().filter(pk=batch.pk, status=Batch.Status.RECEIVING, **still):
-            unaccepted.delete()
-
-
-def forget_calls(now: datetime) -> None:
-    """Delete the requests that were kept for a retry long enough."""
-    over = Batch.objects.filter(retry_before__lt=now)
-    for batch_id in over.values_list("pk", flat=True)[:SLICE]:
-        BatchItem.objects.filter(batch=batch_id, call__isnull=False).update(call=None)
-        Batch.objects.filter(pk=batch_id).update(retry_before=None)

@@ -9,6 +9,9 @@ from typing import Any
 
 from django.db import connections, models, router
 
+# Rows that one statement takes on: none keeps others waiting for long.
+SLICE = 500
+
 Names = tuple[str, ...]
 Rows = Iterable[Sequence[Any]]
 

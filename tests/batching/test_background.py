@@ -13,11 +13,12 @@ from django.db.models.deletion import Collector
 from django.test import Client
 from django.utils import timezone
 
-from batching import queue
+from batching import queue, upkeep
 from batching.acceptance import Acceptance
 from batching.errors import NotRecorded
 from batching.intake import Rules
 from batching.models import Batch, BatchItem
+from batching.turns import Turns
 from tests.batching.background import (
     ASYNC,
     LINES,
@@ -127,7 +128,7 @@ def test_what_a_dead_process_has_half_received_is_deleted(committed: None) -> No
     batch = receiving(status="receiving", lease_expires_at=timezone.now() - timedelta(seconds=1))
     batch.save()
     BatchItem.objects.create(batch=batch, position=0, not_before=timezone.now(), call="{}")
-    queue.sweep(attempts=3, room=100)
+    upkeep.sweep(attempts=3, room=100)
     assert not BatchItem.objects.exists()
 
 
@@ -146,7 +147,7 @@ def test_what_is_accepted_in_the_last_moment_is_not_deleted(committed: None, mon
         return delete(collector)
 
     monkeypatch.setattr(Collector, "delete", meanwhile)
-    queue.sweep(attempts=3, room=100)
+    upkeep.sweep(attempts=3, room=100)
     assert publishing[0].result(30) == Batch.objects.filter(pk=batch.pk).exists()
 
 
@@ -198,7 +199,7 @@ def test_requests_are_kept_whole_until_they_ran_and_shown_masked(send: Send) -> 
         assert b"t0psecret" not in admin.get(page).content
     assert b"t0psecret" not in json.dumps(results(send, batch)).encode()
     Batch.objects.update(retry_before=timezone.now() - timedelta(seconds=1))
-    queue.sweep(attempts=3, room=100)
+    upkeep.sweep(attempts=3, room=100)
     assert not BatchItem.objects.filter(call__isnull=False).exists()
     assert send("POST", f"/api/batch/{batch.pk}/retry").status_code == 409
 
@@ -239,11 +240,11 @@ def test_a_cancelled_batch_starts_nothing_more_and_keeps_what_is_finished(send: 
 
 def test_what_runs_when_its_batch_is_cancelled_may_end(send: Send) -> None:
     batch = accepted(accept(send, [item("/api/echo", id="a"), item("/api/echo", id="b")]))
-    (held,) = queue.claim(1, 30, queue.Turns())
+    (held,) = queue.claim(1, 30, Turns())
     assert send("POST", f"/api/batch/{batch.pk}/cancel").json()["status"] == "cancelling"
-    assert queue.claim(1, 30, queue.Turns()) == []
+    assert queue.claim(1, 30, Turns()) == []
     assert queue.release(held, timezone.now(), tried=True)
-    queue.sweep(attempts=3, room=100)
+    upkeep.sweep(attempts=3, room=100)
     batch.refresh_from_db()
     assert (batch.status, states(batch)) == ("cancelled", ["cancelled", "cancelled"])
 

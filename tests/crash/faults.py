@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from batching import queue
+from batching import queue, upkeep
 from batching.queue import HELD, ITEM_ENDED, ITEMS, Ending
 
 
@@ -19,7 +19,7 @@ def no_fence() -> None:
 
 def no_reaper() -> None:
     """Nobody puts back what dead processes held."""
-    queue.reap = lambda attempts, room: None
+    upkeep.reap = lambda attempts, room: None
 
 
 def no_condition() -> None:

@@ -22,27 +22,27 @@ from django.views.decorators.csrf import csrf_exempt
 # The point, and the function before or after which it lies. `queue.close` ends every transaction that closes batches.
 BEFORE = {
     "before the claim": "queue.claim_of",
-    "before the view": "engine.carried_out",
+    "before the view": "attempts.carried_out",
     "before the end is written": "queue.finish",
     "between rows and counts": "queue.count",
     "before a release": "queue.release",
     "before leases are prolonged": "queue.renew",
-    "before the reaper": "queue.reap",
+    "before the reaper": "upkeep.reap",
     "cancelling": "queue.drop_cancelled",
     "before a slice is accepted": "acceptance.Acceptance.write",
     "before a batch shows": "acceptance.Acceptance.publish",
-    "before a batch is forgotten": "queue.forget",
+    "before a batch is forgotten": "upkeep.forget",
     "forgetting": "deletion.Collector.delete",
     "before a retry": "acceptance.Retried.items",
 }
 AFTER = {
     "claim not committed": "queue.caller_of",
     "claimed": "queue.claim_of",
-    "after the view": "engine.carried_out",
+    "after the view": "attempts.carried_out",
     "not committed": "queue.close",
     "end written": "queue.finish",
     "released": "queue.release",
-    "after the reaper": "queue.reap",
+    "after the reaper": "upkeep.reap",
     "cancelled": "queue.cancel",
     "slice accepted": "acceptance.Acceptance.write",
     "committed, not answered": "acceptance.Acceptance.publish",
@@ -55,7 +55,7 @@ QUICK = {
     "engine.IDLE": 0.2,
     "engine.PAUSE": 0.05,
     "engine.GRACE": 0.2,
-    "engine.LONGEST_BACKOFF": 0.05,
+    "attempts.LONGEST_BACKOFF": 0.05,
     "acceptance.PATIENCE": 0.4,
     "acceptance.SLICE": 2,
 }
@@ -117,14 +117,16 @@ def place_of(path: str) -> tuple[Any, str]:
     """Return what holds a name of `batching`, such as `queue.claim`, and the name."""
     from django.db.models import deletion
 
-    from batching import acceptance, engine, progress, queue
+    from batching import acceptance, attempts, engine, progress, queue, upkeep
 
     modules: dict[str, Any] = {
         "acceptance": acceptance,
         "deletion": deletion,
+        "attempts": attempts,
         "engine": engine,
         "queue": queue,
         "progress": progress,
+        "upkeep": upkeep,
     }
     if settings.BATCH_CELERY_APP:
         from batching import tasks
@@ -160,7 +162,7 @@ def install(taken_out: str) -> None:
     FAULTS[taken_out]()
     for path, value in (QUICK | (WITH_CELERY if settings.BATCH_CELERY_APP else {})).items():
         setattr(*place_of(path), value)
-    wrap("engine.carried_out", before=lambda claimed, *_: setattr(holding, "fence", claimed.fence))
+    wrap("attempts.carried_out", before=lambda claimed, *_: setattr(holding, "fence", claimed.fence))
     wrap("queue.finish_one", after=note_refusal)
     for point, path in BEFORE.items():
         wrap(path, before=lambda *_, point=point: reach(point))

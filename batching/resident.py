@@ -1,0 +1,68 @@
+"""The engine that lives in a server's process, in a thread of its own."""
+
+import asyncio
+import atexit
+import os
+import threading
+from concurrent.futures import Future
+
+from batching.conf import Settings, get_settings
+from batching.engine import GRACE, Engine
+
+# Of the time of a server's processor, what items in the background may use.
+SHARE = 0.5
+
+
+class Background:
+    """The engine in a thread of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._engine: Future[Engine] = Future()
+        self._settings = settings
+        self._thread = threading.Thread(target=self._run, name="batch-engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def wake(self) -> None:
+        self._engine.result().wake()
+
+    def stop(self, seconds: float) -> None:
+        self._engine.result().stop()
+        self._thread.join(seconds)
+
+    def _run(self) -> None:
+        asyncio.run(self._work())
+
+    async def _work(self) -> None:
+        engine = Engine(self._settings, share=SHARE)
+        self._engine.set_result(engine)
+        await engine.run()
+
+
+starting = threading.Lock()
+backgrounds: dict[int, Background] = {}
+
+
+def start() -> None:
+    """Have this process work on background batches, if it is to, and look at once what there is to do."""
+    settings = get_settings()
+    if not settings.BATCH_ENABLED or not settings.BATCH_RUN_IN_SERVER:
+        return
+    with starting:
+        background = backgrounds.get(os.getpid())  # one that was forked needs its own
+        if background is None or not background.is_alive:
+            backgrounds[os.getpid()] = Background(settings)
+            atexit.register(stop)
+        else:
+            background.wake()
+
+
+def stop(seconds: float = GRACE + 1) -> None:
+    """End the engine of this process; what it couldn't finish is given back."""
+    with starting:
+        background = backgrounds.pop(os.getpid(), None)
+    if background:
+        background.stop(seconds)
