@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import quantiles
@@ -27,9 +29,9 @@ CHAT = {"method": "POST", "path": "/api/agent/chat", "body": {"message": "say 20
 LINES = {"Prefer": "respond-async", "Content-Type": "application/x-ndjson"}
 PATIENCE = aiohttp.ClientTimeout(600)
 
-# Items that do nothing, and seconds' worth of chats, for each number that runs side by side.
+# Items that do nothing, and seconds' worth of chats, for each number of processes and of items at once in each.
 ITEMS, SECONDS = 2_000, 10
-NOTHINGS_AT_ONCE, CHATS_AT_ONCE = (1, 2, 4, 8), (1, 4, 16, 64)
+NOTHINGS, CHATS = ((1, 1), (1, 2), (1, 4), (1, 8), (2, 4)), ((1, 1), (1, 4), (1, 16), (1, 64), (2, 32))
 SIZES = (1_000, 10_000, 50_000)
 # Requests whose time counts, alone and beside each batch.
 ASKED = 60
@@ -47,7 +49,7 @@ class Site:
 def site(upstream: str, **env: str) -> Iterator[Site]:
     with tempfile.TemporaryDirectory() as directory:
         copy = shutil.copytree(data()[0], Path(directory, "data"))
-        own = {"DJANGO_SETTINGS_MODULE": "bench.settings", "BATCH_RUN_IN_SERVER": "false", **env}
+        own = {"DJANGO_SETTINGS_MODULE": "bench.settings", "BENCH_RUN_IN_SERVER": "false", **env}
         whole = {**production(upstream, str(copy)), **own}
         with started(sys.executable, "manage.py", "serve", **whole) as server:
             yield Site(server, whole)
@@ -62,6 +64,24 @@ def worker(where: Site, at_once: int, report: Path) -> Iterator[Process]:
         yield Process("", process.pid)
     finally:
         stop(process)
+
+
+@contextmanager
+def workers(where: Site, count: int, at_once: int) -> Iterator[list[tuple[Process, Path]]]:
+    """Run so many of them; each with its report."""
+    reports = [Path(where.env["ASSISTANT_DATA_DIR"], f"rows-{number}.json") for number in range(count)]
+    with ExitStack() as stack:
+        yield [(stack.enter_context(worker(where, at_once, report)), report) for report in reports]
+
+
+async def warm(caller: aiohttp.ClientSession, processes: Sequence[Process], items: int) -> None:
+    """Have each process work on some items, alone: after that it is there."""
+    for one in processes:
+        for process in processes:
+            os.kill(process.pid, signal.SIGCONT if process is one else signal.SIGSTOP)
+        await ended(caller, await accepted(caller, NOTHING, items))
+    for process in processes:
+        os.kill(process.pid, signal.SIGCONT)
 
 
 @asynccontextmanager
@@ -103,37 +123,42 @@ async def main() -> None:
 
 
 async def rates(upstream: str) -> None:
-    print("\nItems a second of `run_batches`, by how many run side by side; the same requests by an HTTP client\n")
-    print(
-        f"{'':<14}{'at once':>9}{'items/s':>10}{'CPU ms/item':>13}{'rows ms/item':>14}{'client: items/s':>17}{'CPU':>7}"
-    )
-    kinds = [("nothing", NOTHING, NOTHINGS_AT_ONCE), ("chat of 1 s", CHAT, CHATS_AT_ONCE)]
+    print("\nItems a second of `run_batches`, by processes and items at once in each; the same requests by a client\n")
+    print(f"{'':<13}{'processes':>10}{'at once':>9}{'items/s':>10}{'CPU ms/item':>13}", end="")
+    print(f"{'rows ms/item':>14}{'client: items/s':>17}{'CPU':>7}")
     with site(upstream) as where:
-        for name, request, levels in kinds:
-            for at_once in levels:
-                count = ITEMS if request is NOTHING else SECONDS * at_once
-                await show_rate(where, name, request, at_once, count)
+        for name, request, levels in (("nothing", NOTHING, NOTHINGS), ("chat of 1 s", CHAT, CHATS)):
+            for processes, at_once in levels:
+                count = ITEMS if request is NOTHING else SECONDS * processes * at_once
+                await show_rate(where, name, request, processes, at_once, count)
 
 
-async def show_rate(where: Site, name: str, request: Mapping[str, Any], at_once: int, count: int) -> None:
+async def show_rate(
+    where: Site, name: str, request: Mapping[str, Any], processes: int, at_once: int, count: int
+) -> None:
     async with session(where.server) as caller:
-        rate, cpu, rows = await worked_off(where, caller, request, at_once, count)
-        direct, spent = await sent(where, caller, request, at_once, count)
-    print(f"{name:<14}{at_once:>9}{rate:>10.1f}{cpu:>13.1f}{rows:>14.2f}{direct:>17.1f}{spent:>7.1f}", flush=True)
+        rate, cpu, rows = await worked_off(where, caller, request, processes, at_once, count)
+        direct, spent = await sent(where, caller, request, processes * at_once, count)
+    print(f"{name:<13}{processes:>10}{at_once:>9}{rate:>10.1f}{cpu:>13.1f}", end="")
+    print(f"{rows:>14.2f}{direct:>17.1f}{spent:>7.1f}", flush=True)
 
 
 async def worked_off(
-    where: Site, caller: aiohttp.ClientSession, request: Mapping[str, Any], at_once: int, count: int
+    where: Site, caller: aiohttp.ClientSession, request: Mapping[str, Any], count: int, at_once: int, items: int
 ) -> tuple[float, float, float]:
-    """Return items a second, and milliseconds an item of the worker's CPU and of its rows in the database."""
-    report = Path(where.env["ASSISTANT_DATA_DIR"], "rows.json")
-    with worker(where, at_once, report) as process:
-        await ended(caller, await accepted(caller, NOTHING, 2 * at_once))  # it is there, and warm
-        cpu, began = process.cpu_seconds(), time.perf_counter()
-        await ended(caller, await accepted(caller, request, count))
-        seconds, cpu = time.perf_counter() - began, process.cpu_seconds() - cpu
-    rows = json.loads(report.read_text())  # noqa: ASYNC240  # a few bytes, and nothing else runs
-    return count / seconds, 1_000 * cpu / count, 1_000 * rows / count
+    """Return items a second, and milliseconds an item of the workers' CPU and of their rows in the database."""
+    with workers(where, count, at_once) as reporting:
+        processes = [process for process, _ in reporting]
+        await warm(caller, processes, 2 * at_once)
+        cpu, began = cpu_seconds(processes), time.perf_counter()
+        await ended(caller, await accepted(caller, request, items))
+        seconds, cpu = time.perf_counter() - began, cpu_seconds(processes) - cpu
+    rows = sum(json.loads(report.read_text()) for _, report in reporting)
+    return items / seconds, 1_000 * cpu / items, 1_000 * rows / items
+
+
+def cpu_seconds(processes: Sequence[Process]) -> float:
+    return sum(process.cpu_seconds() for process in processes)
 
 
 async def sent(
@@ -211,7 +236,7 @@ async def grown(process: Process) -> AsyncIterator[Growth]:
 async def neighbours(upstream: str) -> None:
     print("\nBeside a batch that the server itself works on, ms\n")
     print(f"{'':<26}{'healthz: p50':>14}{'p99':>8}{'first token: p50':>18}{'p99':>8}")
-    with site(upstream, BATCH_RUN_IN_SERVER="true") as where:
+    with site(upstream, BENCH_RUN_IN_SERVER="true") as where:
         async with session(where.server) as caller:
             await show_neighbour(where, caller, "alone")
             for name, request in (("beside items of nothing", NOTHING), ("beside chats", CHAT)):

@@ -53,6 +53,8 @@ def environment(directory: str, redis: RedisServer) -> dict[str, str]:
         "SECRET_KEY": secrets.token_hex(25),
         "DJANGO_SETTINGS_MODULE": "bench.settings",
         "CELERY_BROKER_URL": f"redis+socket://{redis.directory}/socket",
+        "BATCH_RUN_IN_SERVER": "true",
+        "BENCH_RUN_IN_SERVER": "false",
         "BATCH_BACKGROUND_CONCURRENCY": "10",
         "BATCH_MAX_QUEUED": "1000000",
         "PORT": "0",
@@ -130,7 +132,7 @@ async def plain(env: dict[str, str], redis: RedisServer) -> float:
 def slices(env: dict[str, str]) -> None:
     print("\nAn item by the seconds of a slice, in one process without a broker\n")
     command = [sys.executable, "-m", "bench.slices", str(ITEMS // 3)]
-    own = {"CELERY_BROKER_URL": "", "BATCH_RUN_IN_SERVER": "false", "ALLOWED_HOSTS": "testserver"}
+    own = {"CELERY_BROKER_URL": "", "ALLOWED_HOSTS": "testserver"}
     found = subprocess.run(command, cwd=ROOT, env=CLEAN | env | own, capture_output=True, text=True, check=True)
     for line in found.stdout.splitlines():
         one = json.loads(line)

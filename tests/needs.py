@@ -3,13 +3,13 @@
 import os
 import shutil
 
-import pytest
-
 
 def needs(program: str, package: str | None = None) -> str:
     """Return the program's path; `package` is the system package it comes in, where that is named otherwise."""
     if path := shutil.which(program):
         return path
+    import pytest  # the benchmarks, which start the same servers, have none
+
     reason = f"{program} isn't installed (apt-get install {package or program})"
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
