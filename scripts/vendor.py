@@ -15,6 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = "assistant/static/assistant/vendor"
+ADMIN = "config/static/vendor"
 TESTS = "tests/browser/vendor"
 
 
@@ -60,7 +61,7 @@ PACKAGES = [
         "1.6.32",
         "sha512-KIMVnG68zvu5XXUbC4LQEPnhwOxBuLyW1AHtpm6IKTXImkbLgkMy+jabjLgSLMasNuGGzQm/ep3tOkyTxpiQIw==",
         "MIT",
-        f"{PAGES}/uplot",
+        f"{ADMIN}/uplot",
         {"dist/uPlot.iife.min.js": "uplot.js", "dist/uPlot.min.css": "uplot.css", "LICENSE": "LICENSE"},
     ),
     Package(

@@ -45,7 +45,7 @@ ELSEWHERE = {
     "make crash": "tests/batching/test_crash.py",
 }
 # Variables of make and of Django, beside the settings.
-OTHERS = {"BACKEND", "CYCLES", "DJANGO_SUPERUSER_PASSWORD"}
+OTHERS = {"BACKEND", "CYCLES", "LEASE", "DJANGO_SUPERUSER_PASSWORD"}
 # These languages are shown, and nothing is done with them.
 SHOWN = {"text"}
 
@@ -191,6 +191,7 @@ def test_sessions_go_as_they_are_shown(name: str, scripted: Checkout, request: p
 
 
 @pytest.mark.server
+@pytest.mark.django_db
 @pytest.mark.parametrize("block", of("python"))
 def test_python_runs(block: Block, scripted: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toolbox, "REGISTRY", dict(toolbox.REGISTRY))
