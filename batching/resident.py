@@ -1,7 +1,6 @@
 """The engine that lives in a server's process, in a thread of its own."""
 
 import asyncio
-import atexit
 import os
 import threading
 from concurrent.futures import Future
@@ -55,7 +54,6 @@ def start() -> None:
         background = backgrounds.get(os.getpid())  # one that was forked needs its own
         if background is None or not background.is_alive:
             backgrounds[os.getpid()] = Background(settings)
-            atexit.register(stop)
         else:
             background.wake()
 
@@ -66,3 +64,7 @@ def stop(seconds: float = GRACE + 1) -> None:
         background = backgrounds.pop(os.getpid(), None)
     if background:
         background.stop(seconds)
+
+
+# Before the turn of `atexit` the interpreter closes the pools that the engine works with.
+threading._register_atexit(stop)  # type: ignore[attr-defined]

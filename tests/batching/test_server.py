@@ -126,3 +126,21 @@ def test_chat_like_streams_travel_live(host: Host) -> None:
             received += part
         assert received.count(b'"type": "item"') == 4
         assert moments[-1] - moments[0] > 0.4
+
+
+def test_a_process_that_ends_on_its_own_says_nothing(tmp_path: Path) -> None:
+    """A server that speaks WSGI tells nobody when it ends, and the interpreter has closed its pools early."""
+    code = """
+import django
+django.setup()
+from batching import resident
+resident.start()
+[background] = resident.backgrounds.values()
+background.wake()
+print("alive", background.is_alive)
+"""
+    env = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.host.settings", "BATCH_RUN_IN_SERVER": "true"}
+    env |= {"DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3"}
+    subprocess.run([sys.executable, "-m", "django", "migrate", "-v0"], cwd=ROOT, env=env, check=True)
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("alive True\n", "", 0)
