@@ -16,6 +16,8 @@ SERVICE = "http://localhost:8000"
 # It goes on after a backslash, and on lines that begin with the shell's second prompt.
 COMMAND = re.compile(r"[^\n]*(?:(?<=\\)\n[^\n]*|\n> [^\n]*)*")
 IDENTIFIER = re.compile(r"\b(msg|batch)_[0-9a-f]+(?:\.\.\.)?")
+# What a shell finds in its place: the one that a command told last.
+TOLD_LAST = r"$(grep -oE '\1_[0-9a-f]{24}' .told | tail -n 1)"
 # What differs from run to run in what a session shows, when all blanks are gone, and what may stand there instead.
 VARIES = re.compile(
     r'"(?P<text>content|response)":"(?:\\.|[^"\\])*"'
@@ -75,7 +77,6 @@ class Checkout:
     url: str
     data: str
     more: dict[str, str] = field(default_factory=dict)
-    seen: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.directory.mkdir()
@@ -88,25 +89,26 @@ class Checkout:
         (self.directory / "bin/manage.py").write_text('#!/bin/sh\nexec python manage.py "$@"\n')
         (self.directory / "bin/manage.py").chmod(0o755)
 
-    def run(self, script: str, **more: str) -> subprocess.CompletedProcess[str]:
-        """Run lines of a shell. Ids stand for those that were told last, localhost:8000 for the service."""
-        script = IDENTIFIER.sub(lambda told: self.seen.get(told[1], told[0]), script).replace(SERVICE, self.url)
+    def run(self, script: str, **more: str) -> tuple[int, str]:
+        """Run lines of a shell; return their status and what they told. localhost:8000 stands for the service."""
+        script = IDENTIFIER.sub(TOLD_LAST, script).replace(SERVICE, self.url)
         development = {} if "SECRET_KEY=" in script else DEVELOPMENT | self.more
         path = f"{self.directory / 'bin'}:{self.directory / '.venv/bin'}:{CLEAN['PATH']}"
-        told = {"PATH": path, "CURL_HOME": str(self.directory), "ASSISTANT_DATA_DIR": self.data}
-        result = subprocess.run(
-            ["sh", "-ec", script],
-            cwd=self.directory,
-            env=CLEAN | development | told | more,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=PATIENCE * 4,
-            check=False,
-        )
-        self.seen |= {found[1]: found[0] for found in IDENTIFIER.finditer(result.stdout)}
-        return result
+        own = {"PATH": path, "CURL_HOME": str(self.directory), "ASSISTANT_DATA_DIR": self.data}
+        with (self.directory / ".told").open("a+") as told:
+            before = told.tell()
+            result = subprocess.run(
+                ["sh", "-ec", script],
+                cwd=self.directory,
+                env=CLEAN | development | own | more,
+                stdin=subprocess.DEVNULL,
+                stdout=told,
+                stderr=subprocess.STDOUT,
+                timeout=PATIENCE * 4,
+                check=False,
+            )
+            told.seek(before)
+            return result.returncode, told.read()
 
 
 def shape(shown: str) -> re.Pattern[str]:

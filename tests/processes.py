@@ -86,13 +86,13 @@ def data_directory(template: Callable[[], Path] = migrated) -> Iterator[str]:
 
 
 @contextmanager
-def running(command: list[str], ready: str, **env: str) -> Iterator[Served]:
+def running(command: list[str], ready: str, where: Path = ROOT, **env: str) -> Iterator[Served]:
     """Run a server until the block ends; it is ready once it has printed `ready`, which captures its port."""
     with tempfile.TemporaryDirectory() as directory:
         output = Path(directory, "output")
         with output.open("wb") as sink:
             process = subprocess.Popen(
-                command, cwd=ROOT, env=CLEAN | env, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT
+                command, cwd=where, env=CLEAN | env, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT
             )
         try:
             url = f"http://127.0.0.1:{wait_for(process, output, ready)}"

@@ -171,9 +171,9 @@ def checkout(temporary: pytest.TempPathFactory, service: Served, more: dict[str,
 @pytest.mark.server
 @pytest.mark.parametrize("block", of("", "sh"))
 def test_commands_work(block: Block, scripted: Checkout) -> None:
-    result = scripted.run(block.text)
-    assert result.returncode == 0, result.stdout
-    assert '"error":' not in result.stdout
+    status, told = scripted.run(block.text)
+    assert status == 0, told
+    assert '"error":' not in told
 
 
 @pytest.mark.server
@@ -186,7 +186,7 @@ def test_sessions_go_as_they_are_shown(name: str, scripted: Checkout, request: p
     for command, shown in sessions:
         # The researcher's model has to know what to look up; elsewhere any will do.
         where = request.getfixturevalue("knowing") if "researcher" in command else scripted
-        answer = where.run(command).stdout
+        _, answer = where.run(command)
         assert shape(shown).fullmatch(re.sub(r"\s", "", answer)), f"{command}\n{answer}"
 
 
@@ -211,7 +211,8 @@ def test_python_runs(block: Block, scripted: Checkout, monkeypatch: pytest.Monke
 
 
 def key(checkout: Checkout) -> str:
-    return checkout.run("python manage.py create_api_key ada").stdout.split()[0]
+    _, told = checkout.run("python manage.py create_api_key ada")
+    return told.split()[0]
 
 
 def streams(url: str) -> dict[str, requests.Response]:
