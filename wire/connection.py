@@ -50,6 +50,16 @@ class Transport(tcp.Server):  # type: ignore[misc]  # Twisted has no types that 
         if self.connected and (self.doWrite() is not None or self.dataBuffer):
             super().startWriting()
 
+    def send_now(self, data: bytes) -> None:
+        """Write past the buffers where nothing waits in them; what the socket doesn't take is left to the loop."""
+        taken = 0
+        if self.connected and not (self.dataBuffer or self._tempDataLen or self.disconnecting):
+            with suppress(OSError):  # it is full, or the loop will find out what it is
+                taken = self.socket.send(data)
+            self.taken += taken
+        if taken < len(data):
+            self.write(data[taken:])
+
     def drop(self) -> None:
         self.stalled = True
         self.abortConnection()

@@ -95,6 +95,21 @@ class Exchange(WebRequest):  # type: ignore[misc]  # daphne has no types
         if self.finished or self._disconnected:
             await asyncio.sleep(0)  # or an application that only writes would never let go
             return
+        if self.chunked and self.startedWriting and message.get("more_body"):
+            self.pass_on(message.get("body", b""))
+        else:
+            self.take(message)
+        if not self.finished and (full := self.channel.full):
+            await full.wait()
+
+    def pass_on(self, part: bytes) -> None:
+        """Send the next part of a stream; the way through daphne and Twisted costs as much again."""
+        if part:
+            self.sentLength += len(part)
+            self.channel.transport.send_now(b"%x\r\n%b\r\n" % (len(part), part))
+
+    def take(self, message: Mapping[str, Any]) -> None:
+        """Have daphne write a part of the response, which leaves in one piece."""
         if message["type"] == "http.response.start":
             self.server.check_headers_type(message)
         transport = self.channel.transport
@@ -103,13 +118,8 @@ class Exchange(WebRequest):  # type: ignore[misc]  # daphne has no types
             self.handle_reply(message)
         finally:
             transport.uncork()
-        if not self.finished and (full := self.channel.full):
-            await full.wait()
 
     def handle_reply(self, message: Mapping[str, Any]) -> None:
-        if self.startedWriting and message.get("more_body"):  # a stream's next part: daphne's way there is longer
-            self.write(message.get("body", b""))
-            return
         if message["type"] == "http.response.start" and draining.begun.has_come:
             self.say_goodbye()
         super().handle_reply(message)
