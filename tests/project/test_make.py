@@ -149,7 +149,9 @@ def test_the_defaults_that_are_documented_are_the_codes(tmp_path: Path) -> None:
     assert settings(str(ROOT / ".env.example")) == settings(os.devnull)
 
 
-@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "scripts").iterdir() if not path.suffix))
+@pytest.mark.parametrize(
+    "script", sorted(path.name for path in (ROOT / "scripts").iterdir() if path.is_file() and not path.suffix)
+)
 def test_scripts_can_be_run(script: str) -> None:
     path = ROOT / "scripts" / script
     assert os.access(path, os.X_OK)
