@@ -28,6 +28,7 @@ from rest_framework.response import Response
 from rest_framework.throttling import SimpleRateThrottle
 from rest_framework.views import APIView
 
+from batching.throttles import OneByOne
 from tests.host.authentication import KeyAuthentication
 
 # What views did, for tests to look at.
@@ -212,7 +213,7 @@ class Groups(APIView):
         return Response({"names": list(Group.objects.order_by("pk").values_list("name", flat=True))})
 
 
-class ThreeAMinute(SimpleRateThrottle):
+class ThreeAMinute(OneByOne, SimpleRateThrottle):
     scope = "host"
     rate = "3/min"
 
