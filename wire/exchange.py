@@ -5,6 +5,7 @@ import json
 import logging
 import secrets
 from collections.abc import Mapping
+from http.client import responses
 from tempfile import SpooledTemporaryFile
 from types import MappingProxyType
 from typing import Any, Literal
@@ -89,6 +90,10 @@ class Exchange(WebRequest):  # type: ignore[misc]  # daphne has no types
                 each.__dict__ = dict(each.__dict__.items())
 
     # The response.
+
+    def setResponseCode(self, code: int, message: bytes | None = None) -> None:  # noqa: N802  # Twisted's name
+        """Set the status with its phrase: Twisted knows none of 422 and 429."""
+        super().setResponseCode(code, message or responses.get(code, "").encode() or None)
 
     async def send(self, message: Mapping[str, Any]) -> None:
         """Take a part of the response from the application; wait while the client is behind."""

@@ -101,6 +101,12 @@ def test_no_server_header_is_sent(script: Path) -> None:
         assert "Server" not in requests.get(it.url, timeout=PATIENCE).headers
 
 
+def test_a_status_is_sent_with_its_phrase(script: Path) -> None:
+    with served(script, HELLO.replace("answer(send)", "answer(send, status=int(scope['path'][1:]))")) as it:
+        for status, phrase in ((200, "OK"), (422, "Unprocessable"), (429, "Too Many Requests")):
+            assert requests.get(f"{it.url}/{status}", timeout=PATIENCE).reason.startswith(phrase)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_cleanly_and_frees_the_port(script: Path, number: int) -> None:
     with served(script, HELLO) as it:
