@@ -31,7 +31,8 @@ from batching.models import Batch, BatchItem, Webhook
 from batching.origin import origin_of
 from batching.overview import Overview
 from batching.periods import DatedBatches
-from batching.waterfall import spoken
+from wire.admin import ReadOnly
+from wire.durations import spoken
 from wire.middleware import request_id
 
 # What may be done beside viewing: cancelling and retrying; reading what was asked and answered.
@@ -105,7 +106,7 @@ IN_THE_BACKGROUND = ((None, {"fields": (("caller_name", "priority", "retried", "
 
 
 @admin.register(Batch)
-class BatchAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it can't be subscripted at run time
+class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it can't be subscripted at run time
     list_display = ("when", "state", "caller_name", "item_count", "failures", "slowest_item", "total_time", "id")
     list_display_links = ("when", "id")
     list_filter = ("status", OutcomeFilter, DurationFilter, CallerFilter)
@@ -124,14 +125,6 @@ class BatchAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it can't be sub
     def get_queryset(self, request: HttpRequest) -> QuerySet[Batch]:
         # A join instead would have SQLite read the batches in the order of their owners: 2 s for a sort of 100,000.
         return DatedBatches(Batch).prefetch_related("owner")
-
-    # What is recorded is read, not edited. Whoever may delete batches still may: else no user who has some could be.
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Batch | None = None) -> bool:
-        return False
 
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest

@@ -15,7 +15,8 @@ from django.http import QueryDict
 from django.utils import timezone
 
 from batching.models import Batch, BatchItem
-from batching.waterfall import Bar, Scale, Span, Tick, scale_of, spoken
+from batching.waterfall import Bar, Scale, Span, Tick, scale_of
+from wire.durations import spoken
 
 ITEMS_SHOWN = 200
 # Characters of bodies in a page, and the least and the most of one of them.

@@ -8,7 +8,8 @@ from django.utils import timezone
 
 from batching.inspection import Mark, mark_of_batch, phrase
 from batching.models import Batch, BatchItem
-from batching.waterfall import Stretch, percent, spoken
+from batching.waterfall import Stretch, percent
+from wire.durations import spoken
 
 # Where the WebSocket of a batch is, below the project's root.
 SOCKET = "ws/batches/"

@@ -12,7 +12,8 @@ from django.db.models.functions import Substr
 
 from batching.inspection import ITEMS_SHOWN, MESSAGE_CHARS, Choice, Mark, mark_of
 from batching.models import Batch, BatchItem
-from batching.waterfall import Scale, Stretch, Tick, percent, spoken
+from batching.waterfall import Scale, Stretch, Tick, percent
+from wire.durations import spoken
 
 MOST_GROUPS = 20
 MOST_PARTS = 50

@@ -10,7 +10,7 @@ from django.core.management.base import OutputWrapper
 from django.db.models import Count
 
 from batching.models import Batch, BatchItem
-from batching.waterfall import spoken
+from wire.durations import spoken
 
 # Seconds between two lines where there is no terminal.
 PACE = 10.0

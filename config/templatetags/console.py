@@ -4,7 +4,7 @@ from datetime import datetime
 
 from django import template
 
-from batching.waterfall import spoken
+from wire.durations import spoken
 
 register = template.Library()
 

@@ -3,19 +3,20 @@
 from datetime import datetime
 
 from django.contrib import admin
-from django.contrib.admin.utils import quote
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from assistant.admin.conversations import page_of
 from assistant.models import Message
+from wire.admin import ReadOnly
+from wire.durations import spoken
 
 
 @admin.register(Message)
-class AnswerAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it can't be subscripted at run time
+class AnswerAdmin(ReadOnly, admin.ModelAdmin):
     list_display = [
         *("when", "status", "agent_name", "owner", "model", "first_token", "time"),
         *("input_tokens", "output_tokens"),
@@ -36,14 +37,6 @@ class AnswerAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it can't be su
         # What is long isn't read; a join would have SQLite sort them all.
         answers: QuerySet[Message] = super().get_queryset(request)
         return answers.defer("prompt", "text", "events").prefetch_related("conversation__owner")
-
-    # What is recorded is read, not edited. Whoever may delete conversations still may, with what was said in them.
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Message | None = None) -> bool:
-        return False
 
     @admin.display(description="asked at", ordering="created_at")
     def when(self, message: Message) -> str:
@@ -72,7 +65,7 @@ class AnswerAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it can't be su
 
     @admin.display(description="conversation")
     def of_conversation(self, message: Message) -> SafeString:
-        page = reverse("admin:assistant_conversation_change", args=[quote(message.conversation_id)])
+        page = page_of(message.conversation_id)
         return format_html('<a href="{}">{}</a>', page, message.conversation_id)
 
 
@@ -81,4 +74,4 @@ def moment(of: datetime) -> str:
 
 
 def seconds(number: float | None) -> str:
-    return "-" if number is None else f"{number:.3g}\N{NO-BREAK SPACE}s"
+    return "-" if number is None else spoken(number)

@@ -17,6 +17,7 @@ from django.views.decorators.http import require_POST
 
 from assistant.conf import get_settings
 from assistant.models import Allowance, APIKey, MonthlyUsage, month_of
+from wire.admin import ReadOnly
 
 TOKENS = F("input_tokens") + F("output_tokens")
 
@@ -161,7 +162,7 @@ class AllowanceAdmin(SuperuserOnly, admin.ModelAdmin):
 
 
 @admin.register(MonthlyUsage)
-class MonthlyUsageAdmin(SuperuserOnly, admin.ModelAdmin):
+class MonthlyUsageAdmin(ReadOnly, SuperuserOnly, admin.ModelAdmin):
     """The tokens of each user and key by month, beside their limits, in one query."""
 
     list_display = [
@@ -185,12 +186,6 @@ class MonthlyUsageAdmin(SuperuserOnly, admin.ModelAdmin):
 
     def get_search_fields(self, request: HttpRequest) -> list[str]:
         return [f"user__{get_user_model().USERNAME_FIELD}"]
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     @admin.display(description="month", ordering="month")
     def in_month(self, row: MonthlyUsage) -> str:

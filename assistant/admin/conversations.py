@@ -1,0 +1,117 @@
+"""Conversations in the admin: to be read as such."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.utils import quote
+from django.contrib.auth import get_user_model
+from django.core.paginator import Paginator
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from assistant.models import Conversation, Message
+from assistant.retelling import Retelling
+from wire.admin import ReadOnly
+
+# A conversation's title is the first words of what was asked.
+READ = ("assistant.view_conversation", "assistant.view_message")
+
+TURNS_A_PAGE = 50
+
+
+class EndingFilter(admin.SimpleListFilter):
+    title = "answers that"
+    parameter_name = "ending"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("failed", "failed"), ("interrupted", "were interrupted"), ("running", "are being written")]
+
+    def queryset(self, request: HttpRequest, conversations: QuerySet[Conversation]) -> QuerySet[Conversation]:
+        value = self.value()
+        if value not in {"failed", "interrupted", "running"}:
+            return conversations
+        return conversations.filter(Exists(Message.objects.filter(conversation=OuterRef("pk"), status=value)))
+
+
+@admin.register(Conversation)
+class ConversationAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = ["name", "caller", "agent_name", "turns", "updated_at"]
+    list_filter = [EndingFilter, "agent"]
+    list_select_related = ["owner", "agent"]
+    search_fields = ["title"]  # that there is a search; get_search_results says what for
+    search_help_text = "The id of a conversation or a message, an owner's name, or words that were said."
+    date_hierarchy = "updated_at"
+    fields = [("caller", "agent_name"), ("created_at", "updated_at"), "id"]
+    readonly_fields = ["caller", "agent_name"]
+    show_full_result_count = False
+
+    class Media:
+        css = {"all": ["assistant/admin.css"]}
+
+    def has_view_permission(self, request: HttpRequest, obj: Conversation | None = None) -> bool:
+        return request.user.has_perms(READ)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Conversation]:
+        conversations: QuerySet[Conversation] = super().get_queryset(request)
+        # Not a join: that would count the turns of all conversations to show a page of them.
+        own = Message.objects.filter(conversation=OuterRef("pk")).order_by().values("conversation")
+        counted = Subquery(own.annotate(count=Count("pk")).values("count"))
+        return conversations.annotate(turn_count=Coalesce(counted, 0))
+
+    def get_search_results(
+        self, request: HttpRequest, conversations: QuerySet[Conversation], term: str
+    ) -> tuple[QuerySet[Conversation], bool]:
+        """Look for what has this name; if nothing has, for what was said."""
+        term = term.strip()
+        if not term:
+            return conversations, False
+        users = get_user_model()
+        owners = users._default_manager.filter(**{users.USERNAME_FIELD: term})
+        of_message = Message.objects.filter(pk=term).values("conversation")
+        named = conversations.filter(Q(pk=term) | Q(pk__in=of_message) | Q(owner__in=owners.values("pk")))
+        return (
+            named if named.exists() else conversations.filter(pk__in=Conversation.objects.saying(term).values("pk"))
+        ), False
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
+        """Count the messages instead of reading and listing them."""
+        conversations = list(objs)
+        lines = [f"{each} and its messages" for each in conversations]
+        count = Message.objects.filter(conversation__in=conversations).count()
+        counts = {"conversations": len(conversations), "messages": count}
+        lacking = set() if self.has_delete_permission(request) else {str(self.opts.verbose_name)}
+        return lines, counts, lacking, []
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        turns = context["original"].messages.select_related("agent")
+        page = Paginator(turns, TURNS_A_PAGE).get_page(request.GET.get("turns"))
+        context |= {"page": page, "turns": [Retelling(message) for message in page]}
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    @admin.display(description="conversation", ordering="title")
+    def name(self, conversation: Conversation) -> SafeString:
+        return format_html("<bdi>{}</bdi>", conversation)
+
+    @admin.display(description="owner", ordering="owner_id")
+    def caller(self, conversation: Conversation) -> SafeString | str:
+        return format_html("<bdi>{}</bdi>", conversation.owner) if conversation.owner else "anonymous"
+
+    @admin.display(description="agent", ordering="agent_id")
+    def agent_name(self, conversation: Conversation) -> SafeString:
+        return format_html("<bdi>{}</bdi>", conversation.agent)
+
+    @admin.display(ordering="turn_count")
+    def turns(self, conversation: Conversation) -> int:
+        return conversation.turn_count  # type: ignore[attr-defined,no-any-return]  # annotated above
+
+
+def page_of(conversation_id: str) -> str:
+    return reverse("admin:assistant_conversation_change", args=[quote(conversation_id)])
