@@ -47,14 +47,14 @@ class ToolLoop:
             async with aclosing(call(self.brief, self._request(rounds_left), self.exchange)) as events:
                 async for event in events:
                     match event:
+                        case Token():
+                            said.append(event.content)
+                        case ToolCall():
+                            calls.append(event)
                         case Completion(ended, spent):
                             self.usage += spent
                             reason = "length" if ended == "length" else "stop"
                             continue
-                        case ToolCall():
-                            calls.append(event)
-                        case Token(content):
-                            said.append(content)
                     yield event
             if not calls:
                 break

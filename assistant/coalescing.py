@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 
-from assistant.events import Token
 from assistant.signals import token_sent
 
 # A token leaves at once unless one left less than this many seconds ago.
@@ -16,7 +15,7 @@ class Coalescer:
     The text is the same for every chunk size: pieces are only joined and split, in order.
     """
 
-    def __init__(self, *, chunk_size: int, emit: Callable[[Token], None]) -> None:
+    def __init__(self, *, chunk_size: int, emit: Callable[[str], None]) -> None:
         self._chunk_size = chunk_size
         self._emit = emit
         self._loop = asyncio.get_running_loop()
@@ -25,24 +24,27 @@ class Coalescer:
         self._last = float("-inf")
 
     def add(self, text: str) -> None:
-        self._pending.append(text)
-        if self._timer is None:
-            wait = self._last + GAP_SECONDS - self._loop.time()
-            if wait <= 0:
-                self.flush()
-            else:
-                self._timer = self._loop.call_later(wait, self.flush)
+        if self._timer is not None:
+            self._pending.append(text)
+        elif (wait := self._last + GAP_SECONDS - (now := self._loop.time())) <= 0:
+            self._send(text, now)
+        else:
+            self._pending.append(text)
+            self._timer = self._loop.call_later(wait, self.flush)
 
     def flush(self) -> None:
         """Let everything leave now, before any other event does."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if text := "".join(self._pending):
+            self._send("".join(self._pending), self._loop.time())
             self._pending.clear()
-            now = self._loop.time()
-            if self._last > float("-inf"):
-                token_sent.send_robust(Coalescer, gap=now - self._last)
-            self._last = now
-            for begin in range(0, len(text), self._chunk_size):
-                self._emit(Token(text[begin : begin + self._chunk_size]))
+
+    def _send(self, text: str, now: float) -> None:
+        if not text:
+            return
+        if self._last > float("-inf"):
+            token_sent.send_robust(Coalescer, gap=now - self._last)
+        self._last = now
+        for begin in range(0, len(text), self._chunk_size):
+            self._emit(text[begin : begin + self._chunk_size])

@@ -96,6 +96,9 @@ def payload(event: Event) -> dict[str, Any]:
 
 def encode(event: Event) -> str:
     """Return the event as one line of ASCII JSON."""
-    if isinstance(event, Token):  # nearly all are
-        return f'{{"type": "token", "content": {encode_basestring_ascii(event.content)}}}'
-    return json.dumps(payload(event))
+    return encode_token(event.content) if isinstance(event, Token) else json.dumps(payload(event))
+
+
+def encode_token(content: str) -> str:
+    """Return what `encode` does of a token; nearly all events are one."""
+    return f'{{"type": "token", "content": {encode_basestring_ascii(content)}}}'

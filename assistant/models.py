@@ -18,7 +18,7 @@ from django.utils import timezone
 from django.utils.text import slugify
 
 from assistant.conf import get_settings
-from assistant.events import Failed, Finished, FinishReason, Start, Token, Usage, encode
+from assistant.events import Failed, Finished, FinishReason, Start, Usage, encode, encode_token
 
 Caller = Any  # the project's user model, or AnonymousUser
 
@@ -288,7 +288,7 @@ class Message(models.Model):
             if isinstance(event, str):
                 yield event
             else:
-                yield encode(Token(self.text[position : position + event]))
+                yield encode_token(self.text[position : position + event])
                 position += event
         yield encode(self.ending())
 

@@ -8,7 +8,7 @@ from assistant import sharing
 from assistant.errors import Conflict
 from assistant.models import Message
 from assistant.runs import Run, registry
-from wire.eventlog import EVENTS_AT_ONCE, Event, follow
+from wire.eventlog import EVENTS_AT_ONCE, Event, Push, follow
 from wire.sse import HEARTBEAT_SECONDS
 
 
@@ -27,19 +27,20 @@ async def make_ready(turn: Run | Message) -> None:
         await sharing.check()
 
 
-def events_after(turn: Run | Message, cursor: int = 0) -> AsyncGenerator[Event | None]:
+def events_after(turn: Run | Message, cursor: int = 0, push: Push | None = None) -> AsyncGenerator[Event | None]:
     """Yield the numbered events after `cursor`, live or stored, until the last; None after 15 s without one.
 
-    Whoever reads counts as a reader of the answer until the generator is closed.
+    Those of an answer that is written here aren't yielded where `push` takes them. Whoever reads counts as a reader of
+    the answer until the generator is closed.
     """
     if isinstance(turn, Run):
-        return live(turn, cursor)
+        return live(turn, cursor, push)
     return stored(turn, cursor) if turn.has_ended else live_elsewhere(turn, cursor)
 
 
-async def live(run: Run, cursor: int) -> AsyncGenerator[Event | None]:
+async def live(run: Run, cursor: int, push: Push | None) -> AsyncGenerator[Event | None]:
     with run.reading():
-        async with aclosing(follow(run.log, cursor, patience=HEARTBEAT_SECONDS)) as events:
+        async with aclosing(follow(run.log, cursor, patience=HEARTBEAT_SECONDS, push=push)) as events:
             async for each in events:
                 yield each
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from assistant import events, sharing, spans
 from assistant.coalescing import Coalescer
 from assistant.errors import AssistantError, ModelTimeout
-from assistant.events import Event, Failed, Finished, FinishReason, Start, Token, ToolCall, ToolResult, Usage
+from assistant.events import Failed, Finished, FinishReason, Start, Token, ToolCall, ToolResult, Usage
 from assistant.leases import Keeper
 from assistant.logs import context_for
 from assistant.models import INTERRUPTED, Message
@@ -63,15 +63,6 @@ class Transcript:
     def text(self) -> str:
         return "".join(self.parts)
 
-    def note(self, event: Event) -> None:
-        match event:
-            case Token(content):
-                self.parts.append(content)
-                self.events.append(len(content))
-            case ToolCall() | ToolResult():
-                # As text: PostgreSQL gives back an object with its keys in another order.
-                self.events.append(events.encode(event))
-
 
 class Run:
     """One answer under way: the model's calls, the time limit, the numbered log, the stored row, the last event.
@@ -104,8 +95,8 @@ class Run:
     def begin(self) -> None:
         """Send the first event and start to work. The grace period runs until the first reader comes."""
         self._loop = asyncio.get_running_loop()
-        self._coalescer = Coalescer(chunk_size=self._limits.chunk_size, emit=self._emit)
-        self._emit(Start(self.message.id, self.message.conversation_id, self.message.agent_id))
+        self._coalescer = Coalescer(chunk_size=self._limits.chunk_size, emit=self._say)
+        self.log.append(self._start)
         context = context_for(self.message.id)
         self._work = self._loop.create_task(spans.turn(self.message, self._live()), context=context)
         if sharing.is_on():
@@ -116,7 +107,7 @@ class Run:
     def abandon(self) -> None:
         """Give up an answer that nobody came to begin; `store_abandoned` is to follow."""
         self.is_abandoned = True
-        self._emit(Start(self.message.id, self.message.conversation_id, self.message.agent_id))
+        self.log.append(self._start)
         self.log.close(events.encode(INTERRUPTED))
 
     def store_abandoned(self) -> None:
@@ -193,6 +184,10 @@ class Run:
 
     # The answer's life.
 
+    @property
+    def _start(self) -> str:
+        return events.encode(Start(self.message.id, self.message.conversation_id, self.message.agent_id))
+
     def _end(self, how: Literal["stop", "interrupt"]) -> None:
         def cancel() -> None:
             if self._asked_to is None and self._is_answering:
@@ -252,21 +247,25 @@ class Run:
 
     def _take(self, step: Token | ToolCall | ToolResult | Completion) -> None:
         match step:
-            case Token(content):
-                self.transcript.chars += len(content)
+            case Token():
+                text = step.content
+                self.transcript.chars += len(text)
                 if self.transcript.time_to_first_token is None:
                     self.transcript.time_to_first_token = self._now()
-                self._coalescer.add(UNSTORABLE.sub("\ufffd", content))
+                self._coalescer.add(text if text.isprintable() else UNSTORABLE.sub("\ufffd", text))
             case Completion(reason, usage):
                 self.transcript.finish_reason = "length" if reason == "length" else "stop"
                 self.transcript.usage = usage
-            case _:
+            case ToolCall() | ToolResult():
                 self._coalescer.flush()
-                self._emit(step)
+                # As text: PostgreSQL gives back an object with its keys in another order.
+                self.transcript.events.append(payload := events.encode(step))
+                self.log.append(payload)
 
-    def _emit(self, event: Event) -> None:
-        self.transcript.note(event)
-        self.log.append(events.encode(event))
+    def _say(self, text: str) -> None:
+        self.transcript.parts.append(text)
+        self.transcript.events.append(len(text))
+        self.log.append(events.encode_token(text))
 
     def _tell_the_end(self) -> None:
         with endings:

@@ -44,7 +44,7 @@ from wire.fields import StrictCharField
 from wire.openapi import event_stream, fails
 from wire.requests import client_address, flag, idempotency_key
 from wire.rest import Pages
-from wire.sse import EventStreamResponse, NoStream, can_stream, frames, read_cursor
+from wire.sse import NO_SCOPE, EventStreamResponse, NoStream, can_stream, frames, pusher, read_cursor
 from wire.views import JSONView
 
 ON_DISCONNECT = ("grace", "cancel", "continue")
@@ -360,8 +360,9 @@ class AnswerStream(EventStreamResponse):
 
     def __init__(self, request: Request, turn: Run | Message, cursor: int) -> None:
         async_to_sync(make_ready)(turn)
-        parts = frames(events_after(turn, cursor))
-        super().__init__(parts, getattr(request._request, "scope", None))
+        scope = getattr(request._request, "scope", NO_SCOPE)
+        parts = frames(events_after(turn, cursor, pusher(scope)))
+        super().__init__(parts, scope)
         self.turn, self.cursor = turn, cursor
         if isinstance(turn, Run):
             # Where the client left before the response began, it never starts, and nobody closes it.

@@ -40,11 +40,6 @@ class Transport(tcp.Server):  # type: ignore[misc]  # Twisted has no types that 
         if not self.corked:
             super().startWriting()
 
-    @property
-    def is_clear(self) -> bool:
-        """Whether nothing waits to be sent, and no close either."""
-        return not (self.dataBuffer or self._tempDataLen or self.disconnecting)
-
     def cork(self) -> None:
         """Hold back what is written until `uncork`."""
         self.corked = True
@@ -52,16 +47,19 @@ class Transport(tcp.Server):  # type: ignore[misc]  # Twisted has no types that 
     def uncork(self) -> None:
         """Send what was written; what the socket doesn't take yet, and a close, are left to the loop."""
         self.corked = False
-        if self.connected and not self.is_clear and (self.doWrite() is not None or self.dataBuffer):
+        waits = self.dataBuffer or self._tempDataLen or self.disconnecting
+        if self.connected and waits and (self.doWrite() is not None or self.dataBuffer):
             super().startWriting()
 
     def send_now(self, data: bytes) -> None:
         """Write past the buffers where nothing waits in them; what the socket doesn't take is left to the loop."""
         taken = 0
-        if self.connected and self.is_clear:
-            with suppress(OSError):  # it is full, or the loop will find out what it is
+        if self.connected and not (self.dataBuffer or self._tempDataLen or self.disconnecting):
+            try:
                 taken = self.socket.send(data)
-            self.taken += taken
+                self.taken += taken
+            except OSError:  # it is full, or the loop will find out what it is
+                pass
         if taken < len(data):
             self.write(data[taken:])
 

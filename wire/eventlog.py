@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 # An event's number, from 1, and its payload.
 Event = tuple[int, str]
+# Takes an event at once, without waiting, and returns True; or returns False.
+Push = Callable[[Event], bool]
 # After so many a reader that has more of them to come gives way to the loop's other tasks.
 EVENTS_AT_ONCE = 16
 
@@ -19,14 +21,14 @@ class EventLog:
     def __init__(self) -> None:
         self.payloads: list[str] = []
         self.closed = False
-        # Lists: few read along, and an empty one is a quarter of a set.
-        self._waiters: list[asyncio.Future[bool]] = []
+        # A list: few read along, and an empty one is a quarter of a set.
         self._watchers: list[Callable[[], None]] = []
 
     def append(self, payload: str) -> None:
-        """Add an event, given as its JSON text, and wake whoever waits."""
+        """Add an event, given as its JSON text, and tell whoever reads along."""
         self.payloads.append(payload)
-        self._wake()
+        for watcher in self._watchers:
+            watcher()
 
     def close(self, payload: str) -> None:
         """Add the last event."""
@@ -42,72 +44,88 @@ class EventLog:
 
     async def wait(self) -> None:
         """Wait for the next event."""
-        await self.waiting(asyncio.get_running_loop().create_future())
-
-    async def waiting(self, waiter: "asyncio.Future[bool]") -> bool:
-        """Wait for the next event, which makes `waiter` true, or for what somebody else makes it; return that."""
-        self._waiters.append(waiter)
-        try:
-            return await waiter
-        finally:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
+        came = asyncio.Event()
+        with self.watched(came.set):
+            await came.wait()
 
     @contextmanager
     def watched(self, watcher: Callable[[], None]) -> Iterator[None]:
-        """Call `watcher` at each event until the block ends."""
+        """Call `watcher` at each event until the block ends. What it raises is raised to who writes."""
         self._watchers.append(watcher)
         try:
             yield
         finally:
             self._watchers.remove(watcher)
 
-    def _wake(self) -> None:
-        for watcher in self._watchers:
-            watcher()
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(True)
-        self._waiters.clear()
+
+async def follow(
+    log: EventLog, cursor: int = 0, *, patience: float, push: Push | None = None
+) -> AsyncGenerator[Event | None]:
+    """Yield the events after `cursor`, live, until the log is closed; None after `patience` seconds without one.
+
+    While it waits, `push` is given each event as it is written; what that takes isn't yielded. The last event is.
+    """
+    reader = Reader(log, cursor, patience, push)
+    with log.watched(reader.notice):
+        try:
+            while not log.ended_before(reader.cursor):
+                for payload in log.after(reader.cursor):
+                    reader.cursor += 1
+                    yield reader.cursor, payload
+                    if reader.cursor % EVENTS_AT_ONCE == 0 and reader.cursor < len(log.payloads):
+                        await asyncio.sleep(0)
+                if len(log.payloads) <= reader.cursor and not log.closed and not await reader.more():
+                    yield None
+        finally:
+            reader.close()
 
 
-async def follow(log: EventLog, cursor: int = 0, *, patience: float) -> AsyncGenerator[Event | None]:
-    """Yield the events after `cursor`, live, until the log is closed; None after `patience` seconds without one."""
-    silence = Silence(log, patience)
-    try:
-        while not log.ended_before(cursor):
-            for payload in log.after(cursor):
-                cursor += 1
-                yield cursor, payload
-                if cursor % EVENTS_AT_ONCE == 0:
-                    await asyncio.sleep(0)
-            if not log.ended_before(cursor) and not log.after(cursor) and not await silence.broken():
-                yield None
-    finally:
-        silence.close()
+class Reader:
+    """Where a reader of a log is, and its waits for more.
 
-
-class Silence:
-    """Waits for events, and for `patience` seconds at most.
-
-    One timer looks after all of a reader's waits: one for each would cost as much as sending an event.
+    One timer looks after all of its waits: one for each would cost as much as sending an event. And to be woken costs
+    as much again, so that an event is pushed where it can be.
     """
 
-    __slots__ = ("_log", "_loop", "_patience", "_since", "_timer", "_waiter")
+    __slots__ = ("_log", "_loop", "_patience", "_push", "_since", "_timer", "_waiter", "cursor")
 
-    def __init__(self, log: EventLog, patience: float) -> None:
+    def __init__(self, log: EventLog, cursor: int, patience: float, push: Push | None) -> None:
+        self.cursor = cursor
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._patience = patience
+        self._push = push
         self._timer: asyncio.TimerHandle | None = None
+        self._waiter: asyncio.Future[bool] | None = None
 
-    async def broken(self) -> bool:
-        """Return whether an event came in time."""
+    async def more(self) -> bool:
+        """Wait for an event that wasn't pushed; return False after `patience` seconds without any."""
         self._waiter = self._loop.create_future()
         self._since = self._loop.time()
         if self._timer is None:
             self._look_in(self._patience)
-        return await self._log.waiting(self._waiter)
+        try:
+            return await self._waiter
+        finally:
+            self._waiter = None
+
+    def notice(self) -> None:
+        """Have the event that was just written pushed, or wake the reader if it waits."""
+        if self._waiter is None or self._waiter.done():
+            return
+        payloads = self._log.payloads
+        number = len(payloads)
+        # Who writes many at once would push them all before others have their turn. A log may have to catch up with
+        # what its reader has had elsewhere.
+        may_push = number % EVENTS_AT_ONCE and number > self.cursor and not self._log.closed
+        try:
+            if may_push and self._push and self._push((number, payloads[-1])):
+                self.cursor = number
+                self._since = self._loop.time()
+            else:
+                self._waiter.set_result(True)
+        except Exception as error:  # it is the reader's, and not to be raised to who writes
+            self._waiter.set_exception(error)
 
     def close(self) -> None:
         if self._timer is not None:
@@ -118,7 +136,7 @@ class Silence:
 
     def _look(self) -> None:
         self._timer = None
-        if self._waiter.done():  # nobody waits
+        if self._waiter is None or self._waiter.done():  # nobody waits
             return
         left = self._since + self._patience - self._loop.time()
         if left > 0:

@@ -100,17 +100,27 @@ class Exchange(WebRequest):  # type: ignore[misc]  # daphne has no types
         if self.finished or self._disconnected:
             await asyncio.sleep(0)  # or an application that only writes would never let go
             return
-        if self.chunked and self.startedWriting and message.get("more_body"):
+        if self.is_streaming and message.get("more_body"):
             self.pass_on(message.get("body", b""))
         else:
             self.take(message)
         if not self.finished and (full := self.channel.full):
             await full.wait()
 
+    @property
+    def is_streaming(self) -> bool:
+        return bool(self.chunked and self.startedWriting)
+
+    def push(self, part: bytes) -> bool:
+        """Take the next part of a stream without being waited for, unless the client is behind or gone."""
+        if not self.is_streaming or self._disconnected or self.channel.full:
+            return False
+        self.pass_on(part)
+        return True
+
     def pass_on(self, part: bytes) -> None:
         """Send the next part of a stream; the way through daphne and Twisted costs as much again."""
         if part:
-            self.sentLength += len(part)
             self.channel.transport.send_now(b"%x\r\n%b\r\n" % (len(part), part))
 
     def take(self, message: Mapping[str, Any]) -> None:
@@ -128,7 +138,7 @@ class Exchange(WebRequest):  # type: ignore[misc]  # daphne has no types
         if message["type"] == "http.response.start" and draining.begun.has_come:
             self.say_goodbye()
         super().handle_reply(message)
-        if self.chunked and self.startedWriting:
+        if self.is_streaming:
             self.responseHeaders = NO_HEADERS  # they have left
 
     def say_goodbye(self) -> None:

@@ -5,7 +5,7 @@ stream that lives for minutes that is more than the stream itself, and each of i
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from contextvars import copy_context
 from typing import Any
@@ -14,6 +14,9 @@ from wire.lifespan import Application, Message, Receive, Send
 from wire.middleware import request_id
 
 KEY = "wire.handover"
+# In the scope of a server that takes a part of a response without being waited for, or says that it can't: a function
+# from bytes to whether they were taken.
+PUSH = "wire.push"
 
 
 class Handover:
@@ -29,7 +32,7 @@ class Handover:
         if scope["type"] != "http":
             await self.application(scope, receive, send)
             return
-        stream = Stream(receive, send)
+        stream = Stream(receive, send, scope.get(PUSH))
         stream.scope = scope = {**scope, KEY: stream}
         # In a context of its own: what Django puts into this one would stay in it.
         context = copy_context()
@@ -47,14 +50,26 @@ def taker(scope: Mapping[str, Any]) -> "Stream | None":
     return stream if stream and stream.scope is scope else None
 
 
+def no_push(part: bytes) -> bool:
+    return False
+
+
 class Stream:
     """What the application says and hears, and the stream that it hands over."""
 
-    def __init__(self, receive: Receive, send: Send) -> None:
-        self._receive, self._send = receive, send
+    def __init__(self, receive: Receive, send: Send, push: Callable[[bytes], bool] | None = None) -> None:
+        self._receive, self._send, self._push = receive, send, push
         self._client_left = False
+        self.push: Callable[[bytes], bool] = no_push
+        """Sends a part past the stream, which waits for it; returns False where the stream has to bring it."""
         self.scope: Message = {}
         self.parts: AsyncGenerator[bytes] | None = None
+
+    def take(self, parts: AsyncGenerator[bytes], *, whole: bool) -> None:
+        """Have the stream handed over; parts may be pushed past it where it is `whole` as the view made it."""
+        self.parts = parts
+        if whole and self._push:
+            self.push = self._push
 
     async def receive(self) -> Mapping[str, Any]:
         message = await self._receive()

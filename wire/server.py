@@ -24,7 +24,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.logger import LogLevel, STDLibLogObserver, globalLogBeginner, globalLogPublisher
 
-from wire import draining
+from wire import draining, handover
 from wire.connection import Connection, Readers, Transport
 from wire.exchange import Exchange, Inbox
 from wire.lifespan import Application, Lifetime
@@ -225,6 +225,8 @@ class Server(daphne.server.Server):  # type: ignore[misc]  # daphne has no types
         if isinstance(protocol, WebSocket):
             scope["extensions"] = EXTENSIONS
             receive = partial(protocol.receive, inbox)
+        else:
+            scope[handover.PUSH] = protocol.push
         application = asyncio.get_running_loop().create_task(self.application(scope, receive, protocol.send))
         self.applications[protocol] = protocol.application = application
         application.add_done_callback(partial(self.application_ended, protocol))

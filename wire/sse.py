@@ -7,18 +7,22 @@ at U+2028) and is written in one piece, so that a client that parses each networ
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
+from weakref import ref
 
 from django.http import StreamingHttpResponse
 
 from wire.errors import WireError
-from wire.eventlog import Event
+from wire.eventlog import Event, Push
 from wire.handover import Stream, taker
 from wire.threads import release_thread
 
 HEARTBEAT_SECONDS = 15.0
 HEARTBEAT = b": keep-alive\n\n"
 
+# A request that came otherwise than through ASGI.
+NO_SCOPE: Mapping[str, Any] = MappingProxyType({})
 # Whether who asked can be given a stream; a batch that is answered in one piece says no for its items.
 can_stream: ContextVar[bool] = ContextVar("can_stream", default=True)
 
@@ -47,15 +51,26 @@ async def frames(events: AsyncGenerator[Event | None]) -> AsyncGenerator[bytes]:
             yield HEARTBEAT if event is None else frame(*event)
 
 
+def pusher(scope: Mapping[str, Any]) -> Push | None:
+    """Return what takes the events of the stream that answers a request and sends them past it, if that can be.
+
+    The stream has to be handed over as it is, and the server has to take parts of it at once: else nothing is taken.
+    """
+    stream = taker(scope)
+    return (lambda event: stream.push(frame(*event))) if stream else None
+
+
 class EventStreamResponse(StreamingHttpResponse):
     """A stream of frames that neither a proxy nor GZipMiddleware holds back.
 
     With the `scope` of its request it is handed over where `wire.handover` is there to take it.
     """
 
-    def __init__(self, frames: AsyncGenerator[bytes], scope: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, frames: AsyncGenerator[bytes], scope: Mapping[str, Any] = NO_SCOPE) -> None:
         super().__init__(frames, content_type="text/event-stream")
-        self._handover: Stream | None = taker(scope or {})
+        # A middleware may put its own in their place, and then leaves it to the collector to close these.
+        self._frames = ref(frames)
+        self._handover: Stream | None = taker(scope)
         self.headers["Cache-Control"] = "no-cache, no-transform"
         self.headers["X-Accel-Buffering"] = "no"
         # GZipMiddleware leaves alone what has an encoding; what it packs, Chromium shows only at the end.
@@ -68,7 +83,7 @@ class EventStreamResponse(StreamingHttpResponse):
         """
         iterator = self._iterator  # type: ignore[attr-defined]  # Django's own; perhaps a middleware's
         if self._handover and isinstance(iterator, AsyncGenerator):
-            self._handover.parts = iterator
+            self._handover.take(iterator, whole=iterator is self._frames())
             return
         release_thread()
         async with aclosing(iterator) as parts:

@@ -18,7 +18,8 @@ from assistant.runs import Limits, Run, registry
 from assistant.threads import in_thread
 from assistant.verifier import verify
 from tests.cuts import Received, seeded
-from wire.sse import frames
+from wire.eventlog import Event
+from wire.sse import frame, frames
 
 CUTS = 10_000
 
@@ -44,9 +45,16 @@ def new_run(random: Random) -> Run:
 async def read_cut(run: Run, random: Random) -> Received:
     """Read an answer through the reading code, cut between events and while waiting for one."""
     received = Received()
+
+    def push(event: Event) -> bool:
+        taken = random.random() < 0.5
+        if taken:
+            received.take(frame(*event))
+        return taken
+
     while not received.has_ended:
         turn = registry.get(run.message.pk) or run.message
-        async with aclosing(frames(events_after(turn, received.cursor))) as parts:
+        async with aclosing(frames(events_after(turn, received.cursor, push))) as parts:
             for _ in range(random.randrange(4)):
                 try:
                     received.take(await asyncio.wait_for(anext(parts), random.choice([0, 0.0005, 5])))

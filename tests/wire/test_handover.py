@@ -12,9 +12,10 @@ from django.core.handlers.asgi import ASGIHandler, ASGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
-from wire.handover import Handover
+from wire.eventlog import Push
+from wire.handover import PUSH, Handover, Stream
 from wire.middleware import request_id
-from wire.sse import EventStreamResponse
+from wire.sse import EventStreamResponse, pusher
 
 SCOPE = {"type": "http", "method": "GET", "path": "/stream", "query_string": b"", "headers": []}
 PATIENCE = 10
@@ -28,6 +29,7 @@ class Parts:
         self.requests: list[weakref.ref[HttpRequest]] = []
         self.began = self.closed = False
         self.request_id = ""
+        self.push: Push | None = None
 
     async def stream(self) -> AsyncGenerator[bytes]:
         self.began = True
@@ -58,7 +60,17 @@ def fail(request: ASGIRequest) -> EventStreamResponse:
     return EventStreamResponse(parts.fail(), request.scope)
 
 
-urlpatterns = [path("stream", stream), path("fail", fail), path("plain", lambda request: HttpResponse("plain"))]
+def pushing(request: ASGIRequest) -> EventStreamResponse:
+    parts.push = pusher(request.scope)
+    return EventStreamResponse(parts.stream(), request.scope)
+
+
+urlpatterns = [
+    path("stream", stream),
+    path("pushing", pushing),
+    path("fail", fail),
+    path("plain", lambda request: HttpResponse("plain")),
+]
 
 
 def shouting(get_response: Any) -> Any:
@@ -139,6 +151,41 @@ async def test_what_a_middleware_made_of_it_is_sent(settings: Any) -> None:
     settings.MIDDLEWARE = [f"{__name__}.shouting"]
     client = called()
     assert (await begun(client))["body"] == b"ONE"
+    await client.send_input({"type": "http.disconnect"})
+    await client.wait(PATIENCE)
+
+
+@pytest.mark.parametrize(
+    ("middleware", "takes", "sent"),
+    [([], True, [b"id: 1\ndata: 1\n\n"]), ([], False, []), ([f"{__name__}.shouting"], True, [])],
+)
+async def test_events_are_pushed_past_it_where_nobody_has_a_hand_in_it(
+    settings: Any, middleware: list[str], takes: bool, sent: list[bytes]
+) -> None:
+    settings.MIDDLEWARE = middleware
+    pushed: list[bytes] = []
+
+    def push(part: bytes) -> bool:
+        pushed.append(part)
+        return takes
+
+    client = ApplicationCommunicator(Handover(ASGIHandler()), {**SCOPE, "path": "/pushing", PUSH: push})
+    assert (await begun(client))["body"].lower() == b"one"
+    assert parts.push is not None
+    assert parts.push((1, "1")) == bool(sent)
+    assert (pushed if takes else []) == sent
+    await client.send_input({"type": "http.disconnect"})
+    await client.wait(PATIENCE)
+
+
+async def test_nothing_is_pushed_before_the_stream_or_without_a_server_that_takes_it() -> None:
+    async def nothing(*message: Any) -> Any: ...
+
+    assert not Stream(nothing, nothing, lambda part: True).push(b"early")
+    client = called("/pushing")
+    await begun(client)
+    assert parts.push is not None
+    assert not parts.push((1, "1"))
     await client.send_input({"type": "http.disconnect"})
     await client.wait(PATIENCE)
 

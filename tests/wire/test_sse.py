@@ -76,7 +76,7 @@ async def test_a_reader_that_leaves_is_forgotten() -> None:
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    assert not log._waiters
+    assert not log._watchers
 
 
 @pytest.mark.parametrize("text", [None, "", "-1", "1.5", "x", "٣", "1" * 500])
