@@ -160,11 +160,11 @@ class Crowd:
         return [*window.lateness, *[float("inf")] * (expected - len(window.lateness))]
 
 
-async def pace(upstream: str, streams: int) -> None:
-    """Set as many of the upstream's streams going."""
-    address = urlsplit(upstream)
+async def pace(url: str, streams: int) -> None:
+    """Set as many streams going of the server that makes the tokens."""
+    address = urlsplit(url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
-    writer.write(f"GET /pace/{streams} HTTP/1.1\r\n\r\n".encode())
+    writer.write(f"GET /pace/{streams} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     await reader.readuntil(b"\r\n\r\n")
     writer.close()
 

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from bench.client import post
@@ -56,6 +56,14 @@ def side_by_side(names: Sequence[str]) -> Iterator[tuple[Process, list[Relay]]]:
             process = upstream if name == DIRECT else stack.enter_context(kind.start(upstream.url))
             relays.append(Relay(name, process, kind.ask, kind.deltas))
         yield upstream, relays
+
+
+@contextmanager
+def making(name: str) -> Iterator[Relay]:
+    """Run one of those that make the tokens themselves until the block ends."""
+    kind = MAKERS[name]
+    with kind.start("http://127.0.0.1:9") as process:
+        yield Relay(name, process, kind.ask, kind.deltas)
 
 
 # The service, as in production: a caller with an API key, rows in SQLite.
@@ -155,5 +163,13 @@ KINDS: Mapping[str, Kind] = {
     OWN_SSE: Kind(peer(*UVICORN_COMMAND, "bench.peers.fastapi_httpx:application"), ask_plainly("/sse"), 400),
     SDK: Kind(peer(*DAPHNE_COMMAND, "bench.peers.django_openai:application"), chat, 400),
     LITELLM: Kind(litellm, ask_openai, 250),
+}
+# The same, and streams of tokens that they make themselves.
+PACED = {"DJANGO_SETTINGS_MODULE": "bench.settings", "ASSISTANT_MODEL": "paced:bench"}
+MAKERS: Mapping[str, Kind] = {
+    BARE: Kind(KINDS[BARE].start, ask_plainly("/made"), 0),
+    OURS: Kind(partial(serve, **PACED), ask_service, 0),
+    UVICORN: Kind(partial(serve_with_uvicorn, **PACED), ask_service, 0),
+    HTTPX: Kind(KINDS[HTTPX].start, ask_plainly("/made"), 0),
 }
 ALL = list(KINDS)

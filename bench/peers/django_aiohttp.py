@@ -1,4 +1,5 @@
-"""A bare Django view on daphne that reads blocks with aiohttp: no authentication, no rows, no resuming."""
+"""Bare Django views on daphne, without authentication, rows and resuming: one that reads blocks with aiohttp, one that
+needs no upstream."""
 
 import os
 from collections.abc import AsyncIterator
@@ -7,8 +8,10 @@ import aiohttp
 import orjson
 from django.conf import settings
 from django.core.asgi import get_asgi_application
-from django.http import HttpRequest, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.urls import path
+
+from bench.peers.paced import Stream, pacer
 
 URL = f"{os.environ['UPSTREAM']}/v1/chat/completions"
 sessions: list[aiohttp.ClientSession] = []
@@ -35,9 +38,28 @@ def frame(line: bytes) -> bytes:
     if not line.startswith(b"data: {"):
         return b""
     text = orjson.loads(line[6:])["choices"][0]["delta"].get("content")
-    return b"data: %b\n\n" % orjson.dumps({"type": "token", "content": text}) if text else b""
+    return token(text) if text else b""
+
+
+def token(text: str) -> bytes:
+    return b"data: %b\n\n" % orjson.dumps({"type": "token", "content": text})
+
+
+async def made(request: HttpRequest) -> StreamingHttpResponse:
+    return StreamingHttpResponse(tokens(), content_type="text/event-stream")
+
+
+async def tokens() -> AsyncIterator[bytes]:
+    stream = Stream()
+    while True:
+        yield token(await stream.next())
+
+
+async def pace(request: HttpRequest, count: int) -> HttpResponse:
+    pacer.pace(count)
+    return HttpResponse()
 
 
 settings.configure(ALLOWED_HOSTS=["localhost"], ROOT_URLCONF=__name__, SECRET_KEY="bench")  # noqa: S106  # no secret
-urlpatterns = [path("api/agent/chat", chat)]
+urlpatterns = [path("api/agent/chat", chat), path("made", made), path("pace/<int:count>", pace)]
 application = get_asgi_application()

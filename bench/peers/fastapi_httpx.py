@@ -1,4 +1,5 @@
-"""FastAPI with httpx: `application` streams a StreamingResponse, and FastAPI's own server-sent events under /sse."""
+"""FastAPI with httpx: `application` streams a StreamingResponse, FastAPI's own server-sent events under /sse, and
+under /made what needs no upstream."""
 
 import os
 from collections.abc import AsyncIterator
@@ -10,6 +11,8 @@ from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
+
+from bench.peers.paced import Stream, pacer
 
 URL = f"{os.environ['UPSTREAM']}/v1/chat/completions"
 client = httpx.AsyncClient(timeout=None, limits=httpx.Limits(max_connections=None))  # noqa: S113  # as the others
@@ -38,12 +41,32 @@ async def deltas(prompt: str) -> AsyncIterator[str]:
 
 async def frames(prompt: str) -> AsyncIterator[bytes]:
     async for text in deltas(prompt):
-        yield b"data: %b\n\n" % orjson.dumps({"type": "token", "content": text})
+        yield token(text)
+
+
+def token(text: str) -> bytes:
+    return b"data: %b\n\n" % orjson.dumps({"type": "token", "content": text})
 
 
 @application.post("/api/agent/chat")
 async def chat(ask: Ask) -> StreamingResponse:
     return StreamingResponse(frames(ask.message), media_type="text/event-stream")
+
+
+@application.post("/made")
+async def made() -> StreamingResponse:
+    return StreamingResponse(tokens(), media_type="text/event-stream")
+
+
+async def tokens() -> AsyncIterator[bytes]:
+    stream = Stream()
+    while True:
+        yield token(await stream.next())
+
+
+@application.get("/pace/{count}")
+async def pace(count: int) -> None:
+    pacer.pace(count)
 
 
 @application.post("/sse", response_class=EventSourceResponse)
