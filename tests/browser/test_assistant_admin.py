@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
+import requests
 from playwright.sync_api import Page, expect
 
 from tests.browser.stage import Stage, barriers, sign_in
@@ -116,3 +117,28 @@ def test_documents_are_uploaded_and_looked_up(admin: Page) -> None:
     expect(admin.get_by_text("2 of 2")).to_be_visible()
     expect(admin.get_by_role("heading", name=f"2. {ARABIC}")).to_be_visible()
     look(admin)
+
+
+def test_a_key_is_shown_once_used_and_revoked(stage: Stage, admin: Page) -> None:
+    def status() -> int:
+        headers = {"Authorization": f"Bearer {secret}"}
+        return requests.get(f"{stage.service.url}/api/agents", headers=headers, timeout=30).status_code
+
+    admin.goto("/admin/assistant/apikey/add/")
+    look(admin)
+    admin.get_by_label("Name:").fill(f"{ARABIC} <b>")
+    admin.get_by_label("User:").fill("1")
+    admin.get_by_label("read: GET everything, change nothing").check()
+    admin.get_by_role("button", name="Save", exact=True).click()
+    secret = admin.get_by_label("The API key").input_value()
+    expect(admin.get_by_text("It is shown now and never again")).to_be_visible()
+    assert status() == 200
+    look(admin)
+
+    admin.get_by_role("link", name="Its limits").click()
+    expect(admin.get_by_role("button", name="Revoke this key")).to_be_visible()
+    assert secret not in admin.content()
+    look(admin)
+    admin.get_by_role("button", name="Revoke this key").click()
+    expect(admin.get_by_role("button", name="Revoke this key")).to_be_hidden()
+    assert status() == 401
