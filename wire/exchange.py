@@ -113,7 +113,7 @@ class Exchange(WebRequest):  # type: ignore[misc]  # daphne has no types
 
     def push(self, part: bytes) -> bool:
         """Take the next part of a stream without being waited for, unless the client is behind or gone."""
-        if not self.is_streaming or self._disconnected or self.channel.full:
+        if self.finished or self._disconnected or self.channel.full or not self.is_streaming:
             return False
         self.pass_on(part)
         return True
