@@ -256,7 +256,7 @@ class Run:
             case Completion(reason, usage):
                 self.transcript.finish_reason = "length" if reason == "length" else "stop"
                 self.transcript.usage = usage
-            case ToolCall() | ToolResult():
+            case _:
                 self._coalescer.flush()
                 # As text: PostgreSQL gives back an object with its keys in another order.
                 self.transcript.events.append(payload := events.encode(step))
