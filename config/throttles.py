@@ -1,7 +1,7 @@
 """How often each API key, each user and each address may call, counted in Redis where there is one.
 
 A count is one script that Redis runs whole, so that calls at once never pass a limit together, whichever process they
-reach. While Redis doesn't answer, each process counts for itself.
+reach. While Redis doesn't answer, each process counts for itself, one call after the other.
 """
 
 import logging
@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from typing import Any, cast
 
 from django.conf import settings
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 # A slow Redis may cost a call so many seconds.
 SOCKET_SECONDS = 1.0
+# The storage of `limits` in a process's own memory fails, or counts too little, when two threads use it at once.
+COUNTING = Lock()
 # Where tokens are counted; the interpreter waits for what is still to be counted when it ends.
 CHARGING = ThreadPoolExecutor(max_workers=1, thread_name_prefix="throttle")
 
@@ -58,7 +61,8 @@ def counted(ask: Callable[[SlidingWindowCounterRateLimiter], float | None]) -> f
             return ask(shared(settings.REDIS_URL))
         except StorageError:
             logger.exception("throttle=shared state=unreachable")
-    return ask(own())
+    with COUNTING:
+        return ask(own())
 
 
 def wait(limits: str, *who: str) -> float | None:

@@ -1,5 +1,6 @@
 """Who calls too often, or has spent their tokens, is told when to come back."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -83,6 +84,25 @@ def test_calls_at_once_never_pass_a_limit_together(settings: Any, redis: RedisSe
     with ThreadPoolExecutor(16) as threads:
         waits = list(threads.map(lambda _: throttles.wait("50/hour", "many"), range(400)))
     assert waits.count(None) == 50
+
+
+def test_without_a_redis_calls_at_once_are_counted_one_by_one(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The storage of `limits` in memory lets too many pass otherwise, or fails where two threads start its timer."""
+    inside: list[int] = []
+    most: list[int] = []
+
+    def hit(*args: Any) -> bool:
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.01)
+        inside.pop()
+        return True
+
+    settings.REDIS_URL = ""
+    monkeypatch.setattr(throttles.own(), "hit", hit)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: throttles.wait("500/hour", "many"), range(16)))
+    assert most == [1] * 16
 
 
 def test_counts_are_the_same_in_every_process(settings: Any, redis: RedisServer) -> None:
