@@ -9,10 +9,16 @@ from rest_framework.authentication import BaseAuthentication, get_authorization_
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
-from assistant.models import APIKey, digest, one
+from assistant.models import APIKey, digest
+from wire.prepared import Prepared
 
 # The moment of last use is written at most this often: a write for each call would serialise them all.
 LAST_USE_PRECISION = timedelta(minutes=1)
+
+# Each call with a key begins with this.
+usable_key = Prepared(
+    APIKey, lambda text: APIKey.objects.usable().select_related("user__token_allowance").filter(digest=text)
+)
 
 
 class APIKeyAuthentication(BaseAuthentication):
@@ -22,8 +28,7 @@ class APIKeyAuthentication(BaseAuthentication):
         scheme, _, secret = get_authorization_header(request).decode("latin-1").partition(" ")
         if scheme.lower() != "bearer":
             return None
-        usable = APIKey.objects.usable().select_related("user__token_allowance")
-        key = one(usable.filter(digest=digest(secret.strip())))
+        key = usable_key(digest(secret.strip()))
         if key is None:
             raise AuthenticationFailed("This API key isn't valid.")
         self.note_use(key)
