@@ -233,7 +233,7 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
         except BatchError as error:
             self.message_user(request, error.message, messages.ERROR)
             return HttpResponseRedirect(page_of(parent))
-        resident.start()
+        resident.wake()
         fleet.call_for(batch)
         self.log_change(request, parent, f"Retried as {batch}.")
         self.log_addition(request, batch, f"Retries {parent}.")

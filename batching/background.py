@@ -157,7 +157,7 @@ def upload(request: Request, settings: Settings) -> Upload:
 
 
 def as_accepted(batch: Batch, path: str) -> Response:
-    resident.start()
+    resident.wake()
     fleet.call_for(batch)
     headers = {"Location": f"{path}/{batch.pk}", "Preference-Applied": "respond-async"}
     return Response(progress.represent(batch), status=202, headers=headers)

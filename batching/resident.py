@@ -46,16 +46,26 @@ backgrounds: dict[int, Background] = {}
 
 
 def start() -> None:
-    """Have this process work on background batches, if it is to, and look at once what there is to do."""
-    settings = get_settings()
-    if not settings.BATCH_ENABLED or not settings.BATCH_RUN_IN_SERVER:
+    """Have this process work on background batches, if it is to."""
+    if is_working():
         return
-    with starting:
-        background = backgrounds.get(os.getpid())  # one that was forked needs its own
-        if background is None or not background.is_alive:
-            backgrounds[os.getpid()] = Background(settings)
-        else:
-            background.wake()
+    settings = get_settings()
+    if settings.BATCH_ENABLED and settings.BATCH_RUN_IN_SERVER:
+        with starting:
+            if not is_working():
+                backgrounds[os.getpid()] = Background(settings)
+
+
+def wake() -> None:
+    """Have this process, if it is to work on background batches, look at once for what there is to do."""
+    start()
+    if background := backgrounds.get(os.getpid()):
+        background.wake()
+
+
+def is_working() -> bool:
+    background = backgrounds.get(os.getpid())  # one that was forked needs its own
+    return background is not None and background.is_alive
 
 
 def stop(seconds: float = GRACE + 1) -> None:

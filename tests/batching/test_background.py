@@ -1,6 +1,7 @@
 """Batches in the background: accepted at once, carried out later, watched and read meanwhile."""
 
 import json
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import timedelta
 from typing import Any
@@ -13,7 +14,7 @@ from django.db.models.deletion import Collector
 from django.test import Client
 from django.utils import timezone
 
-from batching import queue, upkeep
+from batching import queue, resident, upkeep
 from batching.acceptance import Acceptance
 from batching.errors import NotRecorded
 from batching.intake import Rules
@@ -53,6 +54,25 @@ def test_a_batch_is_accepted_at_once_and_carried_out_later(send: Send) -> None:
     first, second = results(send, batch)
     assert (first["id"], first["status"], first["body"]["path"]) == ("a", 200, "/api/echo")
     assert (second["id"], second["status"], second["error"]) == ("b", 409, "No.")
+
+
+def test_only_a_batch_in_the_background_has_the_engine_look_for_work(
+    send: Send, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.BATCH_RUN_IN_SERVER = True
+    woken: list[None] = []
+    over = threading.Event()
+    monkeypatch.setattr(resident.Background, "wake", lambda self: woken.append(None))
+    monkeypatch.setattr(resident.Background, "_run", lambda self: over.wait())
+    try:
+        assert send("POST", "/api/batch", {"requests": [item("/api/echo")]}).status_code == 200
+        assert resident.is_working()
+        assert not woken
+        accepted(accept(send, [item("/api/echo")]))
+        assert woken
+    finally:
+        over.set()
+        resident.backgrounds.clear()
 
 
 def test_a_batch_may_come_as_one_json_text(send: Send) -> None:
