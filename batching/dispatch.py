@@ -81,7 +81,7 @@ def carried_out(
 
 def finish(response: HttpResponseBase | None) -> None:
     """Send `request_finished`, upon which Django gives this thread's database connections back."""
-    connections.keep()
+    connections.hand_on()
     if response is None:
         request_finished.send(sender=InnerHandler)
     else:

@@ -174,7 +174,7 @@ class Engine:
     def _in_place(self, claimed: Claimed) -> Answer:
         before = time.thread_time()
         try:
-            with self._kept.for_an_item():
+            with self._kept.in_use():
                 return attempts.carried_out(claimed, self._settings)
         except Exception:  # a mistake of ours: the item is answered all the same
             logger.exception("batch=%s position=%s state=crashed", claimed.batch.pk, claimed.position)

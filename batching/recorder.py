@@ -1,7 +1,8 @@
 """The thread that writes the rows of batches, with a connection of its own that is closed once nobody needs it.
 
 A server that speaks ASGI has a thread for each request, and with it a connection: to open one and close it again for
-the rows of a batch took more than to write them, most of all on SQLite, which tidies up after its last connection.
+the rows of a batch took more than to write them, most of all on SQLite, which tidies up after its last connection. What
+the threads for items keep open is closed with it.
 """
 
 import atexit
@@ -14,10 +15,11 @@ from queue import Empty, SimpleQueue
 
 from django.db import connections, router, transaction
 
+from batching.connections import kept
 from batching.models import Batch
 from wire.once import once
 
-# Seconds that the connection stays open when there is nothing to write.
+# Seconds that connections stay open when there is nothing to write.
 IDLE = 0.25
 # Seconds that the end of the process waits for what is still to be written.
 PATIENCE = 2.0
@@ -55,6 +57,7 @@ class Recorder:
         with suppress(Empty):
             return self._jobs.get(timeout=IDLE)
         connections.close_all()
+        kept.close()
         return self._jobs.get()
 
 
@@ -84,6 +87,11 @@ def write(job: Job, seconds: float) -> None:
         job()
     else:
         submit(job).result(max(0.0, seconds))
+
+
+def look_after_connections() -> None:
+    """Have connections closed that aren't used any more, unless they are again soon."""
+    submit(lambda: None)
 
 
 def notify(job: Job) -> None:

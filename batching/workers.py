@@ -2,21 +2,24 @@
 
 A place for each item costs twice as much as items that do little. So one worker takes them one after the other, and
 when he isn't half through after HEAD_START seconds, each of the others gets a worker of its own; unless he has computed
-most of that time: threads wait side by side, but compute in turns.
+most of that time, by the clock of his thread: threads wait side by side, but compute in turns.
 """
 
 import asyncio
 import logging
+import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import Context
+from functools import partial
 
 from asgiref.sync import sync_to_async
 
-from batching import connections
+from batching import connections, recorder
 from batching.items import Answer, Item
 from batching.origin import Sent
 from wire.once import once
@@ -38,6 +41,13 @@ def places(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, thread_name_prefix="batch-item")
 
 
+def thread_clock() -> Callable[[], float]:
+    """Return what tells any thread the seconds of CPU that this one has used; where there is no such clock, none."""
+    if sys.platform == "linux":
+        return partial(time.clock_gettime, time.pthread_getcpuclockid(threading.get_ident()))
+    return float
+
+
 class Workers:
     """The workers of one batch; it belongs to the event loop in which it is made.
 
@@ -56,7 +66,9 @@ class Workers:
         self._employed: set[asyncio.Task[None]] = set()
         self._hurried = False
         self._waiting = 0
-        self._computed = 0.0
+        # Of the first worker: when he was last looked at, on the wall and on his thread's own clock.
+        self._seen = (0.0, 0.0)
+        self._clock: Callable[[], float] | None = None
         self._timer = self._loop.call_later(HEAD_START, self._look)
 
     def put(self, item: Item, sent: Sent) -> None:
@@ -79,13 +91,20 @@ class Workers:
     def _look(self) -> None:
         """Have those that still wait carried out now, unless that would gain nothing."""
         before, self._waiting = self._waiting, len(self._line)
-        computed, self._computed = self._computed, 0.0
-        if 0 < self._waiting * 2 < before or (self._waiting and computed * 2 > HEAD_START):
+        if 0 < self._waiting * 2 < before or (self._waiting and self._has_computed()):
             self._timer = self._loop.call_later(HEAD_START, self._look)
             return
         self._hurried = True
         for _ in range(self._waiting):
             self._employ()
+
+    def _has_computed(self) -> bool:
+        """Tell whether the first worker has computed most of the time since he began, or was last looked at."""
+        if self._clock is None:
+            return False
+        wall, computed = self._seen
+        self._seen = time.monotonic(), self._clock()
+        return (self._seen[1] - computed) * 2 > self._seen[0] - wall
 
     def _employ(self) -> None:
         work = sync_to_async(self._work, thread_sensitive=False, executor=self._places)
@@ -108,15 +127,18 @@ class Workers:
     # In a place.
 
     def _work(self) -> None:
-        with connections.kept():
+        if self._clock is None:
+            clock = thread_clock()
+            self._seen = time.monotonic(), clock()
+            self._clock = clock
+        with connections.kept.in_use():
             while job := self._next():
                 item, sent = job
                 if item.begin():
-                    began = time.thread_time()
                     self._results.append((item, self._carry_out(item, sent), time.monotonic()))
-                    self._computed += time.thread_time() - began
                     if self._eager:
                         self._wake()
+        recorder.look_after_connections()
         self._wake()
 
     def _next(self) -> tuple[Item, Sent] | None:

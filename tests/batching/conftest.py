@@ -13,6 +13,7 @@ from django.db import connections
 from django.test import AsyncClient, Client
 
 from batching import recorder
+from batching.connections import kept
 from tests.host import views
 
 # They want the host project: pytest --ds=tests.host.settings tests/batching
@@ -54,6 +55,7 @@ def let_go() -> None:
     """Close the connections of threads that a test has used: PostgreSQL keeps a database that somebody is in."""
     for name in ("batch-recorder", "batch-observers"):
         recorder.submit(connections.close_all, name=name).result(5)
+    kept.close()
     SyncToAsync.single_thread_executor.submit(connections.close_all).result(5)
 
 

@@ -93,6 +93,14 @@ def test_each_item_has_a_transaction_of_its_own(send: Send, atomic: None) -> Non
     assert set(send("GET", "/api/groups").json()["names"]) == {"a", "c"}
 
 
+def test_a_transaction_that_a_view_never_leaves_ends_with_its_item(send: Send) -> None:
+    requests = [item("/api/unfinished"), item("/api/groups", depends_on=["/api/unfinished"])]
+    responses = answers(send("POST", "/api/batch", {"requests": requests}))
+    assert responses[0]["status"] == 200
+    assert responses[1]["body"] == {"names": []}
+    assert send("GET", "/api/groups").json()["names"] == []
+
+
 def test_a_view_that_exits_rolls_back(send: Send, atomic: None) -> None:
     assert answer(send, "/api/raising/twice")["status"] == 500
     assert send("GET", "/api/groups").json()["names"] == []

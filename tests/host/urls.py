@@ -34,6 +34,7 @@ urlpatterns = [
     path("api/around", views.around),
     path("api/around-async", views.around_async),
     path("api/groups", views.Groups.as_view()),
+    path("api/unfinished", views.unfinished),
     path("api/throttled", views.Throttled.as_view()),
     path("api/events", views.events),
     path("api/events-sync", views.events_sync),

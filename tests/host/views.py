@@ -10,6 +10,7 @@ from typing import Any
 
 from django.contrib.auth.models import Group
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.http import (
     FileResponse,
     Http404,
@@ -196,6 +197,13 @@ def around(request: HttpRequest) -> JsonResponse:
 
 async def around_async(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"language": translation.get_language(), "zone": timezone.get_current_timezone_name()})
+
+
+def unfinished(request: HttpRequest) -> HttpResponse:
+    """Write in a transaction that it never leaves."""
+    transaction.atomic().__enter__()
+    Group.objects.create(name="unfinished")
+    return JsonResponse({})
 
 
 class Groups(APIView):
