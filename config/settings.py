@@ -150,15 +150,17 @@ MIDDLEWARE = [
     *(["wire.metrics.metrics_middleware"] if METRICS_TOKEN or METRICS_PORT is not None else []),
     *(["wire.tracing.tracing_middleware"] if OTEL_EXPORTER_OTLP_ENDPOINT else []),
     "wire.middleware.json_errors_middleware",
-    "django.middleware.security.SecurityMiddleware",
-    "django.middleware.csp.ContentSecurityPolicyMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "wire.unthreaded.SecurityMiddleware",
+    "wire.unthreaded.ContentSecurityPolicyMiddleware",
+    "wire.unthreaded.SessionMiddleware",
+    "wire.unthreaded.CommonMiddleware",
+    "wire.unthreaded.CsrfViewMiddleware",
+    "wire.unthreaded.AuthenticationMiddleware",
+    "wire.unthreaded.MessageMiddleware",
+    "wire.unthreaded.XFrameOptionsMiddleware",
 ]
+# They look for Django's middlewares by their names alone; config.production finds these too.
+SILENCED_SYSTEM_CHECKS = ["security.W001", "security.W002", "security.W003"]
 
 ROOT_URLCONF = "config.urls"
 ASGI_APPLICATION = "config.asgi.application"

@@ -30,5 +30,5 @@ def installing(apps: set[str]) -> dict[str, str]:
 def serving(*, whole: bool) -> Iterator[tuple[str, str]]:
     """Yield what the documentation adds for `manage.py serve`; `whole` with middleware and the asgi.py of both apps."""
     for block in BLOCK.findall((ROOT / "docs/host.md").read_text()):
-        if 'INSTALLED_APPS += ["wire"]' in block or (whole and ("MIDDLEWARE = [" in block or "Lifespan(" in block)):
+        if 'INSTALLED_APPS += ["wire"]' in block or (whole and ("MIDDLEWARE" in block or "Lifespan(" in block)):
             yield from files(block)

@@ -37,7 +37,7 @@ def rest(name: str, value: object) -> Change:
 
 
 def without(middleware: str) -> Change:
-    return lambda settings: settings.MIDDLEWARE.remove(f"django.middleware.{middleware}")
+    return lambda settings: settings.MIDDLEWARE.remove(f"wire.unthreaded.{middleware}")
 
 
 def cache(**values: Any) -> Change:
@@ -97,10 +97,10 @@ BY_CODE: list[tuple[str, Change]] = [
     ("SECURE_CSP", put("SECURE_CSP", {})),
     ("SECURE_CSP", lambda settings: settings.SECURE_CSP.pop("default-src")),
     ("SECURE_CSP", lambda settings: settings.SECURE_CSP["script-src"].append("'unsafe-inline'")),
-    ("ContentSecurityPolicyMiddleware", without("csp.ContentSecurityPolicyMiddleware")),
-    ("SecurityMiddleware", without("security.SecurityMiddleware")),
-    ("CsrfViewMiddleware", without("csrf.CsrfViewMiddleware")),
-    ("XFrameOptionsMiddleware", without("clickjacking.XFrameOptionsMiddleware")),
+    ("ContentSecurityPolicyMiddleware", without("ContentSecurityPolicyMiddleware")),
+    ("SecurityMiddleware", without("SecurityMiddleware")),
+    ("CsrfViewMiddleware", without("CsrfViewMiddleware")),
+    ("XFrameOptionsMiddleware", without("XFrameOptionsMiddleware")),
     ("AUTH_PASSWORD_VALIDATORS", put("AUTH_PASSWORD_VALIDATORS", [])),
     ("PASSWORD_HASHERS", put("PASSWORD_HASHERS", ["django.contrib.auth.hashers.MD5PasswordHasher"])),
     ("pickle", put("SESSION_SERIALIZER", "example.PickleSerializer")),
