@@ -106,9 +106,9 @@ class ChatView(ChatScopedView):
             on_disconnect=cast(turns.OnDisconnect, choice(request, "on_disconnect", ON_DISCONNECT)),
         )
         with turns.beginning(ask) as turn:
-            give_connection_back()
             if streamed:
                 return AnswerStream(request, turn, 0)
+            give_connection_back()
             return Response(AnswerSerializer(succeeded(async_to_sync(whole)(turn))).data)
 
 
@@ -136,7 +136,6 @@ class MessageStreamView(ChatScopedView):
         """The events after the last one that the client has, live or finished."""
         refuse_without_streams(request)
         turn = turns.joined(visible_message(request, message_id))
-        give_connection_back()
         cursor = read_cursor(request.query_params.get("after") or request.headers.get("Last-Event-ID"))
         return AnswerStream(request, turn, cursor)
 

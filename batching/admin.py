@@ -8,7 +8,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.utils import quote
 from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
-from django.db import close_old_connections, transaction
+from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.http.response import HttpResponseBase
@@ -34,6 +34,7 @@ from batching.periods import DatedBatches
 from wire.admin import ReadOnly
 from wire.durations import spoken
 from wire.middleware import request_id
+from wire.threads import give_connections_back
 
 # What may be done beside viewing: cancelling and retrying; reading what was asked and answered.
 OPERATE, READ = "batching.operate_batch", "batching.view_batchitem"
@@ -247,7 +248,7 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
             raise Http404
         media_type, parts = exports.FORMATS[kind]
         self.log_change(request, batch, f"Downloaded as {kind.upper()}.")
-        close_old_connections()
+        give_connections_back()
         response = progress.response(parts(batch.pk), media_type, in_server=origin_of(request).in_server)
         response.headers["Content-Disposition"] = f'attachment; filename="{batch.pk}.{kind}"'
         return response

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from django.db import close_old_connections
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
@@ -24,6 +23,7 @@ from wire import draining
 from wire.middleware import request_id
 from wire.openapi import event_stream, fails
 from wire.requests import idempotency_key
+from wire.threads import give_connections_back
 
 PRIORITIES = {str(one.label): one for one in Batch.Priority}
 PRIORITY = OpenApiParameter("priority", str, enum=list(PRIORITIES), description="Of a batch in the background.")
@@ -61,7 +61,7 @@ class BatchResultsView(BatchingView):
         """The answers of the items that have ended, in the order of their positions."""
         batch = found(request, batch_id)
         state, after = choice(request, "status", progress.RESULTS), position(request)
-        close_old_connections()
+        give_connections_back()
         in_server = origin_of(request._request).in_server
         return progress.response(progress.results(batch.pk, state, after), streams.LINES, in_server=in_server)
 
@@ -74,7 +74,7 @@ class BatchEventsView(BatchingView):
         """How far a batch is, live, until it has ended."""
         draining.refuse()
         batch = found(request, batch_id)
-        close_old_connections()
+        give_connections_back()
         in_server = origin_of(request._request).in_server
         return progress.response(progress.events(batch.pk), streams.EVENTS, in_server=in_server)
 

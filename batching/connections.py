@@ -11,6 +11,8 @@ from typing import Any
 
 from django.db import connections
 
+from wire.threads import drop
+
 
 class Place(threading.local):
     keeps = False
@@ -61,8 +63,7 @@ def hand_on() -> None:
     """Leave this thread's connections as the next item may find them; open, where the thread keeps them."""
     for connection in connections.all(initialized_only=True):
         if connection.in_atomic_block:  # a view has never left it, and Django closes no such connection
-            connection.close()
-            del connections[connection.alias]
+            drop(connection)
     if place.keeps:
         for connection in opened():
             connection.close_at = None

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.db import close_old_connections
 
 from batching import answers, dispatch, relay
 from batching.calls import filled, prepared
@@ -21,6 +20,7 @@ from batching.origin import Origin, Sent
 from batching.outbox import Outbox
 from batching.workers import Workers
 from wire import tracing
+from wire.threads import give_connections_back
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ class Execution:
         """Wait until all items are answered or time is over."""
         if not await self._answered_within(min(LONG, self._terms.timeout)):
             # In the thread that waits for this batch.
-            await sync_to_async(close_old_connections)()
+            await sync_to_async(give_connections_back)()
             await self._answered_within(self._terms.timeout)
 
     async def _answered_within(self, seconds: float) -> bool:

@@ -5,7 +5,6 @@ import time
 from functools import partial
 from typing import Any
 
-from django.db import close_old_connections
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
@@ -37,6 +36,7 @@ from wire.middleware import request_id
 from wire.openapi import event_stream, fails
 from wire.requests import flag, idempotency_key
 from wire.rest import Pages
+from wire.threads import give_connections_back
 
 EVENT_STREAM = event_stream("`start`, `response` and `item` events, then `end` or `error`.")
 ASKED = OpenApiExample(
@@ -141,7 +141,7 @@ class BatchesView(BatchingView, ListAPIView[Batch]):
         )
         if media_type:
             # What follows takes long and needs no connection.
-            close_old_connections()
+            give_connections_back()
             outbox = Outbox()
             stream = streams.Stream(execution(outbox=outbox), outbox, begun, media_type)
             return streams.live(stream, media_type, in_server=origin.in_server)

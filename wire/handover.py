@@ -10,8 +10,11 @@ from contextlib import aclosing
 from contextvars import copy_context
 from typing import Any
 
+from asgiref.sync import SyncToAsync
+
 from wire.lifespan import Application, Message, Receive, Send
 from wire.middleware import request_id
+from wire.threads import Threads
 
 KEY = "wire.handover"
 # In the scope of a server that takes a part of a response without being waited for, or says that it can't: a function
@@ -27,6 +30,7 @@ class Handover:
 
     def __init__(self, application: Application) -> None:
         self.application = application
+        self._threads = Threads()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -35,11 +39,15 @@ class Handover:
         stream = Stream(receive, send, scope.get(PUSH))
         stream.scope = scope = {**scope, KEY: stream}
         # In a context of its own: what Django puts into this one would stay in it.
-        context = copy_context()
-        await asyncio.create_task(self.application(scope, stream.receive, stream.send), context=context)
+        context, lent = copy_context(), self._threads.lend()
+        context.run(SyncToAsync.thread_sensitive_context.set, lent)
+        try:
+            await asyncio.create_task(self.application(scope, stream.receive, stream.send), context=context)
+        finally:
+            self._threads.take_back(lent)
         request_id.set(context.get(request_id, "-"))
         stream.scope = scope = {}  # a stream lives long and doesn't need it
-        del context
+        del context, lent
         if stream.parts is not None:
             await stream.go_on()
 

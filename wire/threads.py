@@ -1,13 +1,148 @@
-"""The thread in which Django runs the sync code of a request under ASGI."""
+"""The threads in which Django runs the sync code of requests under ASGI, lent to one request after the other.
 
-from asgiref.sync import SyncToAsync
+Django starts one for each request, and in it the database connection is opened anew: that took as long as all that a
+view does that looks up an API key. Here a thread keeps its connections for the next request, for a moment.
+"""
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext
+from django.core.signals import request_finished
 from django.db import connections
+from django.db.backends.signals import connection_created
+from django.dispatch import receiver
+
+# Seconds that the connections of a thread stay open that no request has, and that the thread stays itself.
+IDLE = 0.25
+LIFE = 5.0
+# Seconds that a connection is used at most.
+AGE = 60.0
+
+
+class Here(threading.local):
+    is_lent = False
+
+
+here = Here()
+
+
+def lend() -> None:
+    here.is_lent = True
+
+
+class RequestThread(ThreadPoolExecutor):
+    """A thread that has one request at a time. `used_at` is the monotonic moment at which the last one left."""
+
+    def __init__(self) -> None:
+        super().__init__(1, thread_name_prefix="request", initializer=lend)
+        self.used_at = 0.0
+        self.is_connected = False
+        self._last: Future[Any] | None = None
+
+    def submit[**P, T](self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        self._last = done = super().submit(work, *args, **kwargs)
+        self.is_connected = True
+        return done
+
+    @property
+    def is_free(self) -> bool:
+        return self._last is None or self._last.done()
+
+    def disconnect(self) -> None:
+        if self.is_connected:
+            self.submit(give_connections_back)
+            self.is_connected = False
+
+    def end(self) -> None:
+        """End the thread once it has done what it is at."""
+        if self.is_connected:
+            self.submit(connections.close_all)
+        self.shutdown(wait=False)
+
+
+class Threads:
+    """Those of one server. To be used in its event loop."""
+
+    def __init__(self) -> None:
+        # In the order in which they were used.
+        self._idle: deque[RequestThread] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def lend(self) -> ThreadSensitiveContext:
+        """Return what a request's sync code finds its thread by; it is to be taken back."""
+        context = ThreadSensitiveContext()
+        SyncToAsync.context_to_thread_executor[context] = self._idle.pop() if self._idle else RequestThread()
+        return context
+
+    def take_back(self, context: ThreadSensitiveContext) -> None:
+        """Have the thread back, unless it is still at something: then it ends with it."""
+        thread = SyncToAsync.context_to_thread_executor.pop(context, None)
+        if not isinstance(thread, RequestThread):
+            return
+        if not thread.is_free:
+            thread.end()
+            return
+        thread.used_at = time.monotonic()
+        self._idle.append(thread)
+        if self._loop is not (loop := asyncio.get_running_loop()):
+            self._loop = loop
+            loop.call_later(IDLE, self._sweep)
+
+    def _sweep(self) -> None:
+        """Close what hasn't been used for a while."""
+        now = time.monotonic()
+        while self._idle and self._idle[0].used_at + LIFE < now:
+            self._idle.popleft().end()
+        for thread in self._idle:
+            if thread.used_at + IDLE > now:
+                break
+            thread.disconnect()
+        if self._idle and self._loop:
+            self._loop.call_later(IDLE, self._sweep)
+        else:
+            self._loop = None
+
+
+@receiver(connection_created)
+def keep(connection: Any, **kwargs: Any) -> None:
+    """Have Django leave a connection open when a request ends, and see whether it still works when the next begins."""
+    if here.is_lent and connection.settings_dict["CONN_MAX_AGE"] == 0:
+        connection.close_at = time.monotonic() + AGE
+        connection.health_check_enabled = True
+
+
+@receiver(request_finished)
+def drop_unfinished(**kwargs: Any) -> None:
+    """Leave no transaction to who comes next in this thread: Django closes no connection that is in one."""
+    for connection in connections.all(initialized_only=True):
+        if connection.in_atomic_block and here.is_lent:
+            drop(connection)
+
+
+def drop(connection: Any) -> None:
+    """Close a connection in the middle of a transaction; this thread's next use opens another."""
+    connection.close()
+    del connections[connection.alias]
+
+
+def give_connections_back() -> None:
+    """Close this thread's database connections: what follows takes long and needs none, or nothing follows."""
+    for connection in connections.all(initialized_only=True):
+        if here.is_lent and connection.settings_dict["CONN_MAX_AGE"] == 0:
+            connection.close_at = 0.0
+        connection.close_if_unusable_or_obsolete()
 
 
 def release_thread() -> None:
     """End the current request's thread, with its database connections; sync code that follows gets another.
 
-    Django starts one for each request and keeps it until the response is closed: as long as a stream lives.
+    It would stay with the request until the response is closed: as long as a stream lives.
     """
     context = SyncToAsync.thread_sensitive_context.get(None)
     executor = SyncToAsync.context_to_thread_executor.pop(context, None) if context else None

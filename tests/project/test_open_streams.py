@@ -35,9 +35,9 @@ async def test_streams_hold_neither_threads_nor_connections(
             before = footprint(it)
             await streams.open(count)
             async with asyncio.timeout(10):
-                while (after := footprint(it)).threads > before.threads + 4:  # of those that store
+                # Four threads store, and those of requests are kept for a moment.
+                while (after := footprint(it)).threads > before.threads + 4 or after.database > 4:
                     await asyncio.sleep(0.05)
-            assert after.database <= 4
             assert (after.memory - before.memory) / count < 100
             assert await streams.all_open()
             assert statistics.median([await streams.healthz() for _ in range(20)]) < 100

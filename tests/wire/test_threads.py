@@ -1,0 +1,185 @@
+"""The threads of requests are lent to one after the other, each with its connections, and nothing is left in them."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from asgiref.testing import ApplicationCommunicator
+from django.contrib.auth.models import Group
+from django.core.handlers.asgi import ASGIHandler
+from django.db import connections, transaction
+from django.db.backends.signals import connection_created
+from django.http import HttpRequest, JsonResponse
+from django.urls import path
+
+from wire import threads
+from wire.handover import Handover
+
+PATIENCE = 30
+SCOPE = {
+    "type": "http",
+    "asgi": {"version": "3.0"},
+    "http_version": "1.1",
+    "method": "GET",
+    "scheme": "http",
+    "query_string": b"",
+    "root_path": "",
+    "headers": [(b"host", b"localhost")],
+    "client": ("127.0.0.1", 1),
+    "server": ("127.0.0.1", 80),
+}
+seen: list[threading.Thread] = []
+late: list[asyncio.Task[int]] = []
+go_on = threading.Event()
+
+
+def groups(request: HttpRequest) -> JsonResponse:
+    seen.append(threading.current_thread())
+    return JsonResponse({"groups": Group.objects.count()})
+
+
+def slow(request: HttpRequest) -> JsonResponse:
+    seen.append(threading.current_thread())
+    go_on.wait(PATIENCE)
+    return JsonResponse({})
+
+
+def unfinished(request: HttpRequest) -> JsonResponse:
+    seen.append(threading.current_thread())
+    transaction.atomic().__enter__()
+    Group.objects.create(name="unfinished")
+    return JsonResponse({})
+
+
+async def leaving_work(request: HttpRequest) -> JsonResponse:
+    async def counted() -> int:
+        await asyncio.sleep(0.05)
+        return await sync_to_async(counted_in_thread)()
+
+    def counted_in_thread() -> int:
+        try:
+            return Group.objects.count()
+        finally:
+            connections.close_all()
+
+    late.append(asyncio.create_task(counted()))
+    return JsonResponse({})
+
+
+urlpatterns = [
+    path("groups", groups),
+    path("slow", slow),
+    path("unfinished", unfinished),
+    path("leaving-work", leaving_work),
+]
+
+
+class Server:
+    """Django behind the handover, without a socket."""
+
+    def __init__(self) -> None:
+        self.application = Handover(ASGIHandler())
+
+    def asked(self, where: str) -> ApplicationCommunicator:
+        return ApplicationCommunicator(self.application, {**SCOPE, "path": f"/{where}"})
+
+    async def get(self, where: str) -> bytes:
+        client = self.asked(where)
+        await client.send_input({"type": "http.request", "body": b""})
+        assert (await client.receive_output(PATIENCE))["status"] == 200
+        body: bytes = (await client.receive_output(PATIENCE))["body"]
+        await client.wait(PATIENCE)
+        return body
+
+
+@pytest.fixture
+async def server(settings: Any, transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
+    settings.ROOT_URLCONF = __name__
+    settings.MIDDLEWARE = []
+    seen.clear()
+    late.clear()
+    go_on.clear()
+    it = Server()
+    yield it
+    go_on.set()
+    monkeypatch.setattr(threads, "LIFE", 0.0)
+    it.application._threads._sweep()
+    await until(lambda: not any(thread.is_alive() for thread in seen))
+
+
+async def until(condition: Any) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "it didn't happen"
+        await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def opened() -> Iterator[list[Any]]:
+    """The connections that were opened, whichever thread they are of."""
+    them: list[Any] = []
+
+    def note(connection: Any, **kwargs: Any) -> None:
+        them.append(connection)
+
+    connection_created.connect(note)
+    yield them
+    connection_created.disconnect(note)
+
+
+async def test_a_thread_and_its_connection_serve_the_next_request(
+    server: Server, opened: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "IDLE", PATIENCE)
+    for _ in range(5):
+        assert await server.get("groups") == b'{"groups": 0}'
+    assert len(set(seen)) == 1
+    assert len(opened) == 1
+
+
+async def test_requests_at_once_have_a_thread_each(server: Server) -> None:
+    asked = [asyncio.create_task(server.get("slow")) for _ in range(3)]
+    await until(lambda: len(seen) == 3)
+    assert len(set(seen)) == 3
+    go_on.set()
+    await asyncio.gather(*asked)
+
+
+async def test_what_nobody_uses_is_closed_and_ends(
+    server: Server, opened: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "LIFE", 1.0)
+    await server.get("groups")
+    assert [one.connection is None for one in opened] == [False]
+    await until(lambda: opened[0].connection is None)
+    await until(lambda: not seen[0].is_alive())
+    assert await server.get("groups") == b'{"groups": 0}'
+
+
+async def test_a_thread_that_is_still_at_something_is_lent_to_nobody(server: Server) -> None:
+    client = server.asked("slow")
+    await client.send_input({"type": "http.request", "body": b""})
+    await until(lambda: seen)
+    client.future.cancel()
+    await client.send_input({"type": "http.disconnect"})
+    await server.get("groups")
+    assert seen[0] is not seen[1]
+    assert seen[0].is_alive()
+    go_on.set()
+    await until(lambda: not seen[0].is_alive())
+
+
+async def test_a_transaction_that_a_view_never_leaves_ends_with_its_request(server: Server) -> None:
+    await server.get("unfinished")
+    assert await server.get("groups") == b'{"groups": 0}'
+    assert seen[0] is seen[1]
+
+
+async def test_work_that_a_view_leaves_behind_finds_a_thread(server: Server) -> None:
+    await server.get("leaving-work")
+    await server.get("groups")
+    assert await late[0] == 0
