@@ -19,6 +19,7 @@ from django.utils.text import slugify
 
 from assistant.conf import get_settings
 from assistant.events import Failed, Finished, FinishReason, Start, Usage, encode, encode_token
+from wire.prepared import Prepared
 
 Caller = Any  # the project's user model, or AnonymousUser
 
@@ -58,8 +59,9 @@ class AgentQuerySet(models.QuerySet["Agent"]):
 
     def named(self, agent_id: str, caller: Caller) -> "Agent | None":
         """Return one of them; most are public, and found without a look at groups."""
-        public = self.filter(pk=agent_id, is_enabled=True, is_public=True)
-        return one(public) or (one(self.for_caller(caller).filter(pk=agent_id)) if caller.is_authenticated else None)
+        return public_agent(agent_id) or (
+            one(self.for_caller(caller).filter(pk=agent_id)) if caller.is_authenticated else None
+        )
 
 
 class Agent(models.Model):
@@ -101,6 +103,9 @@ class Agent(models.Model):
     @property
     def model_name(self) -> str:
         return self.model or get_settings().ASSISTANT_MODEL
+
+
+public_agent = Prepared(Agent, lambda pk: Agent.objects.filter(pk=pk, is_enabled=True, is_public=True))
 
 
 class ConversationQuerySet(models.QuerySet["Conversation"]):

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.dispatch import receiver
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -15,11 +17,22 @@ Seconds = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
 SECRETS = ("_KEY", "_SECRET", "_TOKEN")
 
 
+# What has been read.
+known: dict[type[Any], Any] = {}
+
+
 def read[S](kind: type[S]) -> S:
-    """Build `kind`, a pydantic dataclass, from the Django settings named as its fields, as they are now.
+    """Return `kind`, a pydantic dataclass, with the Django settings named as its fields, as they are now.
 
     Raises `ImproperlyConfigured` with a sentence naming the value that can't be used.
     """
+    made: S | None = known.get(kind)
+    if made is None:
+        made = known[kind] = built(kind)
+    return made
+
+
+def built[S](kind: type[S]) -> S:
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # a dataclass
     values: dict[str, Any] = {name: getattr(settings, name) for name in names if hasattr(settings, name)}
     try:
@@ -29,6 +42,12 @@ def read[S](kind: type[S]) -> S:
         raise ImproperlyConfigured(
             f"{first['loc'][0]} can't be {shown(first)}: {first['msg'][0].lower()}{first['msg'][1:]}."
         ) from None
+
+
+@receiver(setting_changed)
+def forget(**kwargs: Any) -> None:
+    """Read settings again once a test has changed one."""
+    known.clear()
 
 
 def shown(error: ErrorDetails) -> str:
