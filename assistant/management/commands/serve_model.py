@@ -28,7 +28,8 @@ class Command(BaseCommand):
         if not name.startswith("local:"):
             raise CommandError(f"{name} isn't a model of this machine: only local: models can be held.")
         llama = SharedLlama(checked(name.removeprefix("local:")))
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        for number in (signal.SIGINT, signal.SIGTERM):  # also where the shell had the first one ignored
+            signal.signal(number, signal.default_int_handler)
         try:
             self.hold(llama, name)
         except KeyboardInterrupt:
