@@ -37,6 +37,7 @@ class Prepared[M: Model]:
     def _compile(self, alias: str) -> tuple[Any, str, Sequence[Any]]:
         compiler = self._rows(MARK).using(alias).order_by()[:1].query.get_compiler(using=alias)
         sql, params = compiler.as_sql()
+        compiler.connection = None  # it is this thread's, and ends with it
         self._compiled[alias] = compiler, sql, params
         return self._compiled[alias]
 

@@ -1,7 +1,9 @@
 """A query whose SQL is made once finds what it would find if it were made each time."""
 
+import gc
 from threading import Thread
 from typing import Any
+from weakref import ref
 
 import pytest
 from django.contrib.auth.models import User
@@ -74,3 +76,20 @@ def test_what_has_changed_since_is_found_as_it_is(found: Prepared[APIKey]) -> No
     assert found("ada") == key
     key.revoke()
     assert found("ada") is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_holds_no_threads_connection(found: Prepared[APIKey]) -> None:
+    """Some are closed only when nobody has them any more."""
+    held: list[Any] = []
+
+    def look() -> None:
+        found("ada")
+        held.append(ref(connections["default"]))
+        connections.close_all()
+
+    thread = Thread(target=look)
+    thread.start()
+    thread.join(10)
+    gc.collect()
+    assert held[0]() is None
