@@ -1,4 +1,4 @@
-"""What a batch of ten costs, recorded, against ten requests one after the other and ten at once; then large ones."""
+"""What a batch of ten costs, recorded, against ten requests to the same server and to daphne; then large ones."""
 
 import asyncio
 import sys
@@ -11,7 +11,7 @@ import aiohttp
 
 from bench import background
 from bench.processes import Process, started
-from bench.relays import authorization, serve, serve_with_uvicorn
+from bench.relays import authorization, serve, serve_usually, serve_with_uvicorn
 
 ITEMS = 10
 ROUNDS = 50
@@ -30,18 +30,45 @@ class Cost:
     wall: float
 
 
+@dataclass(frozen=True)
+class Row:
+    """What one server takes for one kind of request; `batch` is None where it has no batches."""
+
+    server: str
+    view: str
+    one_by_one: Cost
+    at_once: Cost
+    batch: Cost | None = None
+
+    def show(self, usual: Cost) -> None:
+        """Print it; `usual` is what ten requests take in Django's usual way."""
+        costs = [self.one_by_one, self.at_once, *([self.batch] if self.batch else [])]
+        shown = "".join(f"{f'{each.cpu:.1f} / {each.wall:.1f}':>16}" for each in costs)
+        ratios = (
+            f"{self.batch.cpu / self.one_by_one.cpu:>12.2f}{self.batch.cpu / usual.cpu:>12.2f}" if self.batch else ""
+        )
+        print(f"{self.server:<10}{self.view:<12}{shown}{ratios}")
+
+
 async def main() -> None:
-    print(f"\nTen requests that do little, ms of CPU / wall, mean of {ROUNDS}\n")
-    print(f"{'server':<10}{'':<12}{'one by one':>16}{'at once':>16}{'a batch':>16}{'batch CPU / one by one':>24}")
+    print(f"\nTen requests that do little, ms of CPU / wall, mean of {ROUNDS}; a batch's CPU, ten one by one being 1\n")
+    columns = f"{'one by one':>16}{'at once':>16}{'a batch':>16}{'of ours':>12}{'of daphne':>12}"
+    print(f"{'':<22}{columns}")
     with started(sys.executable, "-m", "bench.upstream", "{port}") as model:
+        with serve_usually(model.url) as served:
+            usual = [await requests(served, "daphne", view) for view in REQUESTS]
+        for row in usual:
+            row.show(row.one_by_one)
         for server, start in {"serve": serve, "uvicorn": serve_with_uvicorn}.items():
             with start(model.url, DJANGO_SETTINGS_MODULE="bench.settings") as served:
-                for view, request in REQUESTS.items():
-                    await side_by_side(served, server, view, request)
+                for row in usual:
+                    (await requests(served, server, row.view, batched=True)).show(row.one_by_one)
     await background.main()
 
 
-async def side_by_side(served: Process, server: str, view: str, request: dict[str, Any]) -> None:
+async def requests(served: Process, server: str, view: str, *, batched: bool = False) -> Row:
+    """Measure ten requests in each way."""
+    request = REQUESTS[view]
     connector = aiohttp.TCPConnector(limit=ITEMS)
     async with aiohttp.ClientSession(served.url, connector=connector, headers=authorization()) as client:
 
@@ -61,9 +88,8 @@ async def side_by_side(served: Process, server: str, view: str, request: dict[st
             async with client.post("/api/batch", json={"requests": requests}) as response:
                 assert (await response.json())["counts"]["succeeded"] == ITEMS
 
-        costs = [await cost(served, way) for way in (one_by_one, at_once, batch)]
-    shown = "".join(f"{f'{each.cpu:.1f} / {each.wall:.1f}':>16}" for each in costs)
-    print(f"{server:<10}{view:<12}{shown}{costs[2].cpu / costs[0].cpu:>24.2f}")
+        ways = [one_by_one, at_once, *([batch] if batched else [])]
+        return Row(server, view, *[await cost(served, way) for way in ways])
 
 
 async def cost(served: Process, way: Callable[[], Awaitable[None]]) -> Cost:

@@ -114,6 +114,12 @@ def serve_with_uvicorn(upstream: str, **env: str) -> AbstractContextManager[Proc
     return service(upstream, *UVICORN_COMMAND, "config.asgi:application", **env)
 
 
+def serve_usually(upstream: str, **env: str) -> AbstractContextManager[Process]:
+    """Run the same views and keys as Django's documentation has them run: daphne, and Django's own middlewares."""
+    usual = {"DJANGO_SETTINGS_MODULE": "bench.usual", **env}
+    return service(upstream, *DAPHNE_COMMAND, "bench.peers.django_usual:application", **usual)
+
+
 def authorization() -> dict[str, str]:
     return {"Authorization": f"Bearer {data()[1]}"}
 
