@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextvars import copy_context
 
 from django.db import close_old_connections
 
-# What answers store; a thread keeps its connection only as long as CONN_MAX_AGE allows.
-STORING = ThreadPoolExecutor(max_workers=4, thread_name_prefix="assistant-store")
+from wire.threads import Pool
+
+# What answers store.
+STORING = Pool(4, "assistant-store")
 
 
 async def in_thread[T](work: Callable[[], T], pool: Executor = STORING) -> T:

@@ -45,6 +45,7 @@ from wire.openapi import event_stream, fails
 from wire.requests import client_address, flag, idempotency_key
 from wire.rest import Pages
 from wire.sse import NO_SCOPE, EventStreamResponse, NoStream, can_stream, frames, pusher, read_cursor
+from wire.threads import here
 from wire.views import JSONView
 
 ON_DISCONNECT = ("grace", "cancel", "continue")
@@ -107,6 +108,7 @@ class ChatView(ChatScopedView):
         )
         with turns.beginning(ask) as turn:
             if streamed:
+                leave_connection()
                 return AnswerStream(request, turn, 0)
             give_connection_back()
             return Response(AnswerSerializer(succeeded(async_to_sync(whole)(turn))).data)
@@ -136,6 +138,7 @@ class MessageStreamView(ChatScopedView):
         """The events after the last one that the client has, live or finished."""
         refuse_without_streams(request)
         turn = turns.joined(visible_message(request, message_id))
+        leave_connection()
         cursor = read_cursor(request.query_params.get("after") or request.headers.get("Last-Event-ID"))
         return AnswerStream(request, turn, cursor)
 
@@ -352,6 +355,12 @@ def give_connection_back() -> None:
     """Close this thread's database connection: what follows takes long and needs none."""
     if not connection.in_atomic_block:
         connection.close()
+
+
+def leave_connection() -> None:
+    """Give it back, unless the thread is soon lent to the next request, which may have it."""
+    if not here.is_lent:
+        give_connection_back()
 
 
 class AnswerStream(EventStreamResponse):

@@ -9,7 +9,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from itertools import cycle
 from typing import Any
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
@@ -36,11 +37,11 @@ def lend() -> None:
     here.is_lent = True
 
 
-class RequestThread(ThreadPoolExecutor):
-    """A thread that has one request at a time. `used_at` is the monotonic moment at which the last one left."""
+class KeepingThread(ThreadPoolExecutor):
+    """One thread, which keeps its connections. `used_at` is the monotonic moment at which it was used last."""
 
-    def __init__(self) -> None:
-        super().__init__(1, thread_name_prefix="request", initializer=lend)
+    def __init__(self, name: str) -> None:
+        super().__init__(1, thread_name_prefix=name, initializer=lend)
         self.used_at = 0.0
         self.is_connected = False
         self._last: Future[Any] | None = None
@@ -71,19 +72,19 @@ class Threads:
 
     def __init__(self) -> None:
         # In the order in which they were used.
-        self._idle: deque[RequestThread] = deque()
+        self._idle: deque[KeepingThread] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def lend(self) -> ThreadSensitiveContext:
         """Return what a request's sync code finds its thread by; it is to be taken back."""
         context = ThreadSensitiveContext()
-        SyncToAsync.context_to_thread_executor[context] = self._idle.pop() if self._idle else RequestThread()
+        SyncToAsync.context_to_thread_executor[context] = self._idle.pop() if self._idle else KeepingThread("request")
         return context
 
     def take_back(self, context: ThreadSensitiveContext) -> None:
         """Have the thread back, unless it is still at something: then it ends with it."""
         thread = SyncToAsync.context_to_thread_executor.pop(context, None)
-        if not isinstance(thread, RequestThread):
+        if not isinstance(thread, KeepingThread):
             return
         if not thread.is_free:
             thread.end()
@@ -107,6 +108,46 @@ class Threads:
             self._loop.call_later(IDLE, self._sweep)
         else:
             self._loop = None
+
+
+class Pool(Executor):
+    """A few threads, each with its connections kept from one piece of work to the next. May be used from any thread."""
+
+    def __init__(self, size: int, name: str) -> None:
+        self._threads = [KeepingThread(name) for _ in range(size)]
+        self._turn = cycle(self._threads)
+        self._timer: threading.Timer | None = None
+        self._lock = threading.Lock()
+
+    def submit[**P, T](self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        with self._lock:
+            # The first that is free, so that as few as it takes have a connection.
+            thread = next((each for each in self._threads if each.is_free), None) or next(self._turn)
+            thread.used_at = time.monotonic()
+            self._look_soon()
+            return thread.submit(work, *args, **kwargs)
+
+    def disconnect(self) -> None:
+        """Close the connections, once what runs is done."""
+        for done in [thread.submit(connections.close_all) for thread in self._threads if thread.is_connected]:
+            done.result()
+
+    def _look_soon(self) -> None:
+        if self._timer is None:
+            self._timer = threading.Timer(IDLE, self._sweep)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _sweep(self) -> None:
+        """Close what hasn't been used for a while."""
+        with self._lock:
+            self._timer = None
+            now = time.monotonic()
+            for thread in self._threads:
+                if thread.is_free and thread.used_at + IDLE <= now:
+                    thread.disconnect()
+            if any(thread.is_connected for thread in self._threads):
+                self._look_soon()
 
 
 @receiver(connection_created)

@@ -183,3 +183,46 @@ async def test_work_that_a_view_leaves_behind_finds_a_thread(server: Server) -> 
     await server.get("leaving-work")
     await server.get("groups")
     assert await late[0] == 0
+
+
+def counted() -> int:
+    seen.append(threading.current_thread())
+    return Group.objects.count()
+
+
+@pytest.fixture
+def pool(transactional_db: None) -> Iterator[threads.Pool]:
+    seen.clear()
+    go_on.clear()
+    it = threads.Pool(2, "few")
+    yield it
+    go_on.set()
+    it.disconnect()
+
+
+def test_a_pool_keeps_a_connection_from_work_to_work(
+    pool: threads.Pool, opened: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "IDLE", PATIENCE)
+    for _ in range(5):
+        assert pool.submit(counted).result(PATIENCE) == 0
+    assert len(set(seen)) == 1
+    assert len(opened) == 1
+
+
+async def test_a_pool_closes_what_nobody_uses(pool: threads.Pool, opened: list[Any]) -> None:
+    await asyncio.wrap_future(pool.submit(counted))
+    await until(lambda: opened[0].connection is None)
+
+
+def test_a_pool_has_as_many_threads_as_it_may_and_does_all_the_work(pool: threads.Pool, opened: list[Any]) -> None:
+    def held() -> int:
+        seen.append(threading.current_thread())
+        go_on.wait(PATIENCE)
+        return Group.objects.count()
+
+    work = [pool.submit(held) for _ in range(7)]
+    go_on.set()
+    assert [one.result(PATIENCE) for one in work] == [0] * 7
+    assert len(set(seen)) == 2
+    assert len(opened) <= 4  # each once, and once more where this machine was away for a while
