@@ -358,8 +358,8 @@ def give_connection_back() -> None:
 
 
 def leave_connection() -> None:
-    """Give it back, unless the thread is soon lent to the next request, which may have it."""
-    if not here.is_lent:
+    """Give it back, unless the thread keeps it for the next request."""
+    if not here.keeps:
         give_connection_back()
 
 

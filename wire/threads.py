@@ -27,21 +27,23 @@ AGE = 60.0
 
 
 class Here(threading.local):
-    is_lent = False
+    """Whether this thread keeps its connections for who comes next."""
+
+    keeps = False
 
 
 here = Here()
 
 
-def lend() -> None:
-    here.is_lent = True
+def keep_here() -> None:
+    here.keeps = True
 
 
 class KeepingThread(ThreadPoolExecutor):
     """One thread, which keeps its connections. `used_at` is the monotonic moment at which it was used last."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(1, thread_name_prefix=name, initializer=lend)
+        super().__init__(1, thread_name_prefix=name, initializer=keep_here)
         self.used_at = 0.0
         self.is_connected = False
         self._last: Future[Any] | None = None
@@ -153,7 +155,7 @@ class Pool(Executor):
 @receiver(connection_created)
 def keep(connection: Any, **kwargs: Any) -> None:
     """Have Django leave a connection open when a request ends, and see whether it still works when the next begins."""
-    if here.is_lent and connection.settings_dict["CONN_MAX_AGE"] == 0:
+    if here.keeps and connection.settings_dict["CONN_MAX_AGE"] == 0:
         connection.close_at = time.monotonic() + AGE
         connection.health_check_enabled = True
 
@@ -162,7 +164,7 @@ def keep(connection: Any, **kwargs: Any) -> None:
 def drop_unfinished(**kwargs: Any) -> None:
     """Leave no transaction to who comes next in this thread: Django closes no connection that is in one."""
     for connection in connections.all(initialized_only=True):
-        if connection.in_atomic_block and here.is_lent:
+        if connection.in_atomic_block and here.keeps:
             drop(connection)
 
 
@@ -175,7 +177,7 @@ def drop(connection: Any) -> None:
 def give_connections_back() -> None:
     """Close this thread's database connections: what follows takes long and needs none, or nothing follows."""
     for connection in connections.all(initialized_only=True):
-        if here.is_lent and connection.settings_dict["CONN_MAX_AGE"] == 0:
+        if here.keeps and connection.settings_dict["CONN_MAX_AGE"] == 0:
             connection.close_at = 0.0
         connection.close_if_unusable_or_obsolete()
 
