@@ -129,7 +129,7 @@ async def test_settings_make_the_model(settings: Any) -> None:
 # What goes wrong.
 
 HTML = Script([b"<html>Welcome</html>"], headers={"Content-Type": "text/html"})
-SILENT = {"first_token_timeout": 0.1, "idle_timeout": 0.1}
+SILENT = {"first_token_timeout": 0.5, "idle_timeout": 0.5}
 
 
 def patience(error: type[Exception]) -> dict[str, float]:
