@@ -7,7 +7,7 @@ stream that lives for minutes that is more than the stream itself, and each of i
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import Any
 
 from asgiref.sync import SyncToAsync
@@ -38,6 +38,8 @@ class Handover:
             return
         stream = Stream(receive, send, scope.get(PUSH))
         stream.scope = scope = {**scope, KEY: stream}
+        if task := asyncio.current_task():
+            stream.context = task.get_context()
         # In a context of its own: what Django puts into this one would stay in it.
         context, lent = copy_context(), self._threads.lend()
         context.run(SyncToAsync.thread_sensitive_context.set, lent)
@@ -71,6 +73,7 @@ class Stream:
         self.push: Callable[[bytes], bool] = no_push
         """Sends a part past the stream, which waits for it; returns False where the stream has to bring it."""
         self.scope: Message = {}
+        self.context = Context()
         self.parts: AsyncGenerator[bytes] | None = None
 
     def take(self, parts: AsyncGenerator[bytes], *, whole: bool) -> None:
@@ -85,6 +88,9 @@ class Stream:
         return message
 
     async def send(self, message: Mapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            # The server logs the end of a request in its own context, perhaps before the application is through.
+            self.context.run(request_id.set, request_id.get())
         # The end that Django sends isn't that of the stream.
         if self.parts is None:
             await self._send(message)

@@ -65,3 +65,10 @@ def test_lines_of_an_answer_have_its_ids_and_no_text(data: Path) -> None:
         if found := re.search("message=(msg_\\w+)", line):
             assert f"request={next(name for name, each in ids.items() if each == found[1])} " in line
     assert not re.search("zanzibar|quagga|6 . 7|6006", log)
+
+
+def test_the_line_of_a_request_has_its_id(data: Path) -> None:
+    with serving(lambda: data, ASSISTANT_MODEL="openai:test", OPENAI_BASE_URL="http://127.0.0.1:9/v1") as service:
+        requests.get(f"{service.url}/api/agents", headers={"X-Request-ID": "mine-1"}, timeout=PATIENCE)
+        log = service.log()
+    assert re.search("wire.access request=mine-1 method=GET path=/api/agents status=200", log)
