@@ -9,8 +9,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from itertools import cycle
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from functools import partial
 from typing import Any
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
@@ -116,23 +116,46 @@ class Pool(Executor):
     """A few threads, each with its connections kept from one piece of work to the next. May be used from any thread."""
 
     def __init__(self, size: int, name: str) -> None:
-        self._threads = [KeepingThread(name) for _ in range(size)]
-        self._turn = cycle(self._threads)
+        # In the order in which they were used; the last one is the next, so that as few as it takes have a connection.
+        self._idle = [KeepingThread(name) for _ in range(size)]
+        self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._timer: threading.Timer | None = None
         self._lock = threading.Lock()
 
     def submit[**P, T](self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        done: Future[T] = Future()
         with self._lock:
-            # The first that is free, so that as few as it takes have a connection.
-            thread = next((each for each in self._threads if each.is_free), None) or next(self._turn)
-            thread.used_at = time.monotonic()
-            self._look_soon()
-            return thread.submit(work, *args, **kwargs)
+            self._waiting.append((done, partial(work, *args, **kwargs)))
+            if self._idle:
+                thread = self._idle.pop()
+                thread.submit(self._work, thread)
+        return done
 
     def disconnect(self) -> None:
-        """Close the connections, once what runs is done."""
-        for done in [thread.submit(connections.close_all) for thread in self._threads if thread.is_connected]:
-            done.result()
+        """Close the connections of those that do nothing."""
+        with self._lock:
+            closed = [thread.submit(connections.close_all) for thread in self._idle if thread.is_connected]
+        wait(closed)
+
+    def _work(self, thread: KeepingThread) -> None:
+        """Do what waits until nothing does."""
+        while job := self._next(thread):
+            done, work = job
+            if done.set_running_or_notify_cancel():
+                try:
+                    done.set_result(work())
+                except BaseException as error:  # it is raised where the work comes from
+                    done.set_exception(error)
+            del job, done, work
+
+    def _next(self, thread: KeepingThread) -> tuple[Future[Any], Callable[[], Any]] | None:
+        with self._lock:
+            if self._waiting:
+                return self._waiting.popleft()
+            thread.used_at = time.monotonic()
+            self._idle.append(thread)
+            self._look_soon()
+            return None
 
     def _look_soon(self) -> None:
         if self._timer is None:
@@ -145,10 +168,10 @@ class Pool(Executor):
         with self._lock:
             self._timer = None
             now = time.monotonic()
-            for thread in self._threads:
-                if thread.is_free and thread.used_at + IDLE <= now:
+            for thread in self._idle:
+                if thread.used_at + IDLE <= now:
                     thread.disconnect()
-            if any(thread.is_connected for thread in self._threads):
+            if any(thread.is_connected for thread in self._idle):
                 self._look_soon()
 
 

@@ -1,6 +1,7 @@
 """The threads of requests are lent to one after the other, each with its connections, and nothing is left in them."""
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -213,6 +214,22 @@ def test_a_pool_keeps_a_connection_from_work_to_work(
 async def test_a_pool_closes_what_nobody_uses(pool: threads.Pool, opened: list[Any]) -> None:
     await asyncio.wrap_future(pool.submit(counted))
     await until(lambda: opened[0].connection is None)
+
+
+def test_no_work_waits_for_a_thread_that_is_held_while_another_is_free(pool: threads.Pool) -> None:
+    soon = threading.Event()
+    held, released = pool.submit(go_on.wait, PATIENCE), pool.submit(soon.wait, PATIENCE)
+    waiting = [pool.submit(counted) for _ in range(4)]
+    soon.set()
+    assert [one.result(PATIENCE) for one in waiting] == [0] * 4
+    assert released.result(PATIENCE)
+    assert not held.done()
+
+
+def test_what_work_raises_is_raised_where_it_comes_from(pool: threads.Pool) -> None:
+    with pytest.raises(SystemExit):
+        pool.submit(sys.exit, 3).result(PATIENCE)
+    assert pool.submit(counted).result(PATIENCE) == 0
 
 
 def test_a_pool_has_as_many_threads_as_it_may_and_does_all_the_work(pool: threads.Pool, opened: list[Any]) -> None:
