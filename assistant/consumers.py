@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -19,6 +18,7 @@ from assistant.views import AnswerStream
 from wire import draining
 from wire.middleware import acceptable, request_id
 from wire.rest import StrictJSONParser
+from wire.threads import Pool
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ TOLD = ("WWW-Authenticate", "Retry-After")
 EVENTS_AT_ONCE = 16
 
 # Views are sync. A connection that says nothing has no thread, however many there are.
-CALLS = ThreadPoolExecutor(max_workers=8, thread_name_prefix="assistant-socket")
+CALLS = Pool(8, "assistant-socket")
 
 
 class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has no types

@@ -9,7 +9,6 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, make_dataclass
 from typing import Any, Self, get_type_hints, overload
@@ -27,6 +26,7 @@ from assistant.providers import ToolSpec
 from assistant.signals import tool_ended
 from assistant.threads import in_thread
 from wire.json import UNSTORABLE
+from wire.threads import Pool
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ SENTENCES = {
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 # Functions that aren't async run here, never in the event loop or in the threads that store answers.
-POOL = ThreadPoolExecutor(max_workers=8, thread_name_prefix="assistant-tool")
+POOL = Pool(8, "assistant-tool")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import ResolverMatch, set_script_prefix
 
-from batching import answers, connections, identity
+from batching import answers, identity
 from batching.identity import Caller
 from batching.items import Answer
 from batching.origin import Origin, Sent
@@ -81,7 +81,6 @@ def carried_out(
 
 def finish(response: HttpResponseBase | None) -> None:
     """Send `request_finished`, upon which Django gives this thread's database connections back."""
-    connections.hand_on()
     if response is None:
         request_finished.send(sender=InnerHandler)
     else:

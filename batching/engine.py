@@ -11,22 +11,20 @@ import math
 import os
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
 
-from asgiref.sync import sync_to_async
-from django.db import Error, connections
+from django.db import Error
 from django.utils import timezone
 
 from batching import answers, attempts, queue, upkeep, webhooks
 from batching.conf import Settings
-from batching.connections import Kept
 from batching.items import Answer
 from batching.models import Batch
 from batching.queue import Claimed, Ending
 from batching.turns import Turns
+from wire.threads import Pool
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +52,8 @@ class Engine:
         self._settings = settings
         self._rest_factor = settings.BATCH_BACKGROUND_CONCURRENCY / share - 1 if share < 1 else 0.0
         self._places = asyncio.Semaphore(settings.BATCH_BACKGROUND_CONCURRENCY)
-        self._threads = ThreadPoolExecutor(settings.BATCH_BACKGROUND_CONCURRENCY, thread_name_prefix="batch-background")
-        self._rows = ThreadPoolExecutor(1, thread_name_prefix="batch-rows")
-        self._kept = Kept()
+        self._threads = Pool(settings.BATCH_BACKGROUND_CONCURRENCY, "batch-background")
+        self._rows = Pool(1, "batch-rows")
         self._turns = Turns()
         self._held: dict[Claimed, asyncio.Task[None]] = {}
         self._endings: list[Ending] = []
@@ -96,10 +93,9 @@ class Engine:
             keeper.cancel()
             messages.cancel()
             await asyncio.gather(keeper, messages, return_exceptions=True)
-            await self._in_rows(connections.close_all)
-            await self._in_rows(partial(self._kept.close, for_good=True))
-            self._threads.shutdown(wait=False)
-            self._rows.shutdown(wait=False)
+            for pool in (self._threads, self._rows):
+                pool.disconnect()
+                pool.shutdown(wait=False)
 
     def stop(self) -> None:
         """Claim nothing more, let items end for a moment, give back what is left. May be called from any thread."""
@@ -123,9 +119,6 @@ class Engine:
 
     async def _rest(self) -> None:
         """Wait until there is something to do."""
-        if not self._held:
-            await self._in_rows(connections.close_all)
-            await self._in_rows(self._kept.close)
         with suppress(TimeoutError):
             async with asyncio.timeout(IDLE):
                 await self._woken.wait()
@@ -154,9 +147,7 @@ class Engine:
     async def _see_through(self, claimed: Claimed) -> None:
         await self._places.acquire()
         at, started = timezone.now(), time.monotonic()
-        work = asyncio.ensure_future(
-            sync_to_async(self._in_place, thread_sensitive=False, executor=self._threads)(claimed)
-        )
+        work = asyncio.ensure_future(self._threads.sync_to_async(self._in_place)(claimed))
         try:
             done, _ = await asyncio.wait({work}, timeout=self._settings.BATCH_ITEM_TIMEOUT)
         finally:
@@ -174,8 +165,7 @@ class Engine:
     def _in_place(self, claimed: Claimed) -> Answer:
         before = time.thread_time()
         try:
-            with self._kept.in_use():
-                return attempts.carried_out(claimed, self._settings)
+            return attempts.carried_out(claimed, self._settings)
         except Exception:  # a mistake of ours: the item is answered all the same
             logger.exception("batch=%s position=%s state=crashed", claimed.batch.pk, claimed.position)
             return answers.CRASHED
@@ -215,7 +205,6 @@ class Engine:
             return await self._loop.run_in_executor(self._rows, work)
         except Error:
             logger.exception("engine=%s state=database_failed", os.getpid())
-            await self._loop.run_in_executor(self._rows, connections.close_all)
             return otherwise  # type: ignore[return-value]  # callers that look at it give one
 
     async def _end(self) -> None:

@@ -4,17 +4,15 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, cast
-
-from django.db import connections
 
 from batching import batches, loops
 from batching.models import Batch, BatchItem
 from wire import draining
 from wire.errors import DATABASE_AWAY, NoDatabase, WireError
 from wire.sse import HEARTBEAT, HEARTBEAT_SECONDS, EventStreamResponse, frame
+from wire.threads import Pool
 
 logger = logging.getLogger(__name__)
 
@@ -23,21 +21,14 @@ PACE = 0.5
 # Items that are read at once: their bodies may be long.
 SLICE = 250
 
-READERS = ThreadPoolExecutor(2, thread_name_prefix="batch-readers")
+READERS = Pool(2, "batch-readers")
 
 RESULTS = (BatchItem.State.SUCCEEDED, BatchItem.State.FAILED, BatchItem.State.CANCELLED, BatchItem.State.EXPIRED)
 
 
 async def read[T](work: Callable[[], T]) -> T:
-    """Read rows in a thread that keeps no connection."""
-
-    def reading() -> T:
-        try:
-            return work()
-        finally:
-            connections.close_all()
-
-    return await asyncio.get_running_loop().run_in_executor(READERS, reading)
+    """Read rows in a thread."""
+    return await asyncio.get_running_loop().run_in_executor(READERS, work)
 
 
 def represent(batch: Batch) -> dict[str, Any]:

@@ -12,17 +12,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
 
-from asgiref.sync import sync_to_async
-
-from batching import connections, recorder
 from batching.items import Answer, Item
 from batching.origin import Sent
 from wire.once import once
+from wire.threads import Pool
 
 logger = logging.getLogger(__name__)
 
@@ -36,9 +33,9 @@ Report = Callable[[Item, Answer, float], None]
 
 
 @once
-def places(count: int) -> ThreadPoolExecutor:
+def places(count: int) -> Pool:
     """Return the places for items in this process. A place is a thread: it is taken until what it runs is done."""
-    return ThreadPoolExecutor(count, thread_name_prefix="batch-item")
+    return Pool(count, "batch-item")
 
 
 def thread_clock() -> Callable[[], float]:
@@ -107,9 +104,8 @@ class Workers:
         return (self._seen[1] - computed) * 2 > self._seen[0] - wall
 
     def _employ(self) -> None:
-        work = sync_to_async(self._work, thread_sensitive=False, executor=self._places)
         # A context of its own: the request's holds a thread that ends with the request.
-        task = self._loop.create_task(work(), context=Context())
+        task = self._loop.create_task(self._places.sync_to_async(self._work)(), context=Context())
         self._employed.add(task)
         task.add_done_callback(self._retire)
 
@@ -131,14 +127,12 @@ class Workers:
             clock = thread_clock()
             self._seen = time.monotonic(), clock()
             self._clock = clock
-        with connections.kept.in_use():
-            while job := self._next():
-                item, sent = job
-                if item.begin():
-                    self._results.append((item, self._carry_out(item, sent), time.monotonic()))
-                    if self._eager:
-                        self._wake()
-        recorder.look_after_connections()
+        while job := self._next():
+            item, sent = job
+            if item.begin():
+                self._results.append((item, self._carry_out(item, sent), time.monotonic()))
+                if self._eager:
+                    self._wake()
         self._wake()
 
     def _next(self) -> tuple[Item, Sent] | None:

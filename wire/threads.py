@@ -1,29 +1,37 @@
-"""The threads in which Django runs the sync code of requests under ASGI, lent to one request after the other.
+"""Threads that keep their database connections for what they do next, for a moment.
 
-Django starts one for each request, and in it the database connection is opened anew: that took as long as all that a
-view does that looks up an API key. Here a thread keeps its connections for the next request, for a moment.
+Django runs the sync code of a request under ASGI in a thread that it starts for it, and in it the connection is opened
+anew: that took as long as all that a view does that looks up an API key.
 """
 
-import asyncio
+import atexit
+import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from itertools import count
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple, cast
+from weakref import WeakSet
 
-from asgiref.sync import SyncToAsync, ThreadSensitiveContext
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.core.signals import request_finished
 from django.db import connections
 from django.db.backends.signals import connection_created
 from django.dispatch import receiver
 
-# Seconds that the connections of a thread stay open that no request has, and that the thread stays itself.
+# Seconds without work after which a thread closes its connections, and after which it ends.
 IDLE = 0.25
 LIFE = 5.0
-# Seconds that a connection is used at most.
+# Seconds without work after which it looks whether they still work.
+STALE = 0.02
+# Seconds after which the end of a request closes a connection, however much it is used.
 AGE = 60.0
+# Seconds that the end of the process waits for work.
+PATIENCE = 2.0
 
 
 class Here(threading.local):
@@ -35,152 +43,194 @@ class Here(threading.local):
 here = Here()
 
 
-def keep_here() -> None:
-    here.keeps = True
+class Job(NamedTuple):
+    done: Future[Any]
+    work: Callable[[], Any]
+
+    def do(self) -> Callable[[], None]:
+        """Do the work and return what tells how it ended."""
+        if not self.done.set_running_or_notify_cancel():
+            return nothing
+        try:
+            return partial(self.done.set_result, self.work())
+        except BaseException as error:  # it is raised where the work comes from
+            return partial(self.done.set_exception, error)
 
 
-class KeepingThread(ThreadPoolExecutor):
-    """One thread, which keeps its connections. `used_at` is the monotonic moment at which it was used last."""
+def nothing() -> None:
+    pass
 
-    def __init__(self, name: str) -> None:
-        super().__init__(1, thread_name_prefix=name, initializer=keep_here)
-        self.used_at = 0.0
-        self.is_connected = False
-        self._last: Future[Any] | None = None
 
-    def submit[**P, T](self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        self._last = done = super().submit(work, *args, **kwargs)
-        self.is_connected = True
-        return done
+class Pool(Executor):
+    """A few threads, started when there is work and ended when there is none. May be used from any thread.
+
+    Of those that are idle the one that was used last is next, so that as few as it takes have a connection.
+    """
+
+    def __init__(self, size: int, name: str) -> None:
+        self._size, self._name, self._numbers = size, name, count()
+        self._renew()
+        pools.add(self)
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: deque[Job] = deque()
+        # How idle threads are called, and how many threads there are.
+        self._idle: list[SimpleQueue[Job | None]] = []
+        self._count = 0
+        self._ends = False
 
     @property
     def is_free(self) -> bool:
-        return self._last is None or self._last.done()
+        """Whether all work is done."""
+        with self._lock:
+            return not self._waiting and len(self._idle) == self._count
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether there is a thread."""
+        return self._count > 0
+
+    def submit[**P, T](self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        done: Future[T] = Future()
+        job = Job(done, partial(work, *args, **kwargs))
+        with self._lock:
+            if self._idle:
+                self._idle.pop().put(job)
+                return done
+            if self._count < self._size:
+                threading.Thread(target=self._run, name=f"{self._name}_{next(self._numbers)}", daemon=True).start()
+                self._count += 1
+            self._waiting.append(job)
+        return done
+
+    def sync_to_async[**P, T](self, work: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
+        """Do as asgiref's does, here: async code that `work` calls runs in the event loop of who calls `work`."""
+        # Its stub wants a ThreadPoolExecutor; it does nothing with it but to submit.
+        return sync_to_async(work, thread_sensitive=False, executor=cast(ThreadPoolExecutor, self))
 
     def disconnect(self) -> None:
-        if self.is_connected:
-            self.submit(give_connections_back)
-            self.is_connected = False
+        """Close the connections of idle threads, and return when they are."""
+        with self._lock:
+            jobs = [Job(Future(), connections.close_all) for _ in self._idle]
+            for call, job in zip(self._idle, jobs, strict=True):
+                call.put(job)
+            self._idle.clear()
+        for job in jobs:
+            job.done.result()
 
-    def end(self) -> None:
-        """End the thread once it has done what it is at."""
-        if self.is_connected:
-            self.submit(connections.close_all)
-        self.shutdown(wait=False)
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End each thread as soon as no work waits. More work starts another; and nothing has to be shut down."""
+        with self._lock:
+            self._ends = True
+            for call in self._idle:
+                call.put(None)
+            self._count -= len(self._idle)
+            self._idle.clear()
+
+    # In a thread of the pool.
+
+    def _run(self) -> None:
+        here.keeps = True
+        call: SimpleQueue[Job | None] = SimpleQueue()
+        job = self._next(call)
+        while job := job or self._awaited(call):
+            tell = job.do()
+            del job
+            close_broken()
+            # Whoever is told of the end finds this thread idle.
+            job = self._next(call)
+            tell()
+            del tell
+        connections.close_all()
+
+    def _next(self, call: SimpleQueue[Job | None]) -> Job | None:
+        """Return a job that waits; where none does, this thread is idle, or ends."""
+        with self._lock:
+            if self._waiting:
+                return self._waiting.popleft()
+            if self._ends:
+                self._count -= 1
+            else:
+                self._idle.append(call)
+            return None
+
+    def _awaited(self, call: SimpleQueue[Job | None]) -> Job | None:
+        """Return what an idle thread is called for; none where it is to end."""
+        if self._ends:
+            return None
+        since = time.monotonic()
+        try:
+            job = call.get(timeout=IDLE)
+        except Empty:
+            give_connections_back()
+            return self._last_awaited(call)
+        if time.monotonic() - since > STALE:
+            close_broken(look=True)
+        return job
+
+    def _last_awaited(self, call: SimpleQueue[Job | None]) -> Job | None:
+        try:
+            return call.get(timeout=LIFE)
+        except Empty:
+            with self._lock:
+                if call in self._idle:
+                    self._idle.remove(call)
+                    self._count -= 1
+                    return None
+            return call.get()  # it was called just now
+
+
+pools: WeakSet[Pool] = WeakSet()
+
+
+@atexit.register
+def let_end() -> None:
+    """Give what is under way a moment: threads end with the process, whatever they are at."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end and not all(pool.is_free for pool in list(pools)):
+        time.sleep(0.01)
+
+
+def begin_anew() -> None:
+    """Have a forked child start its own threads: it hasn't those of its parent."""
+    for pool in list(pools):
+        pool._renew()
+
+
+os.register_at_fork(after_in_child=begin_anew)
 
 
 class Threads:
-    """Those of one server. To be used in its event loop."""
+    """Those for the requests of one server, each lent to one after the other. To be used in its event loop."""
 
     def __init__(self) -> None:
         # In the order in which they were used.
-        self._idle: deque[KeepingThread] = deque()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._idle: deque[Pool] = deque()
 
     def lend(self) -> ThreadSensitiveContext:
         """Return what a request's sync code finds its thread by; it is to be taken back."""
         context = ThreadSensitiveContext()
-        SyncToAsync.context_to_thread_executor[context] = self._idle.pop() if self._idle else KeepingThread("request")
+        SyncToAsync.context_to_thread_executor[context] = self._idle.pop() if self._idle else Pool(1, "request")
         return context
 
     def take_back(self, context: ThreadSensitiveContext) -> None:
         """Have the thread back, unless it is still at something: then it ends with it."""
         thread = SyncToAsync.context_to_thread_executor.pop(context, None)
-        if not isinstance(thread, KeepingThread):
-            return
-        if not thread.is_free:
-            thread.end()
-            return
-        thread.used_at = time.monotonic()
-        self._idle.append(thread)
-        if self._loop is not (loop := asyncio.get_running_loop()):
-            self._loop = loop
-            loop.call_later(IDLE, self._sweep)
-
-    def _sweep(self) -> None:
-        """Close what hasn't been used for a while."""
-        now = time.monotonic()
-        while self._idle and self._idle[0].used_at + LIFE < now:
-            self._idle.popleft().end()
-        for thread in self._idle:
-            if thread.used_at + IDLE > now:
-                break
-            thread.disconnect()
-        if self._idle and self._loop:
-            self._loop.call_later(IDLE, self._sweep)
-        else:
-            self._loop = None
-
-
-class Pool(Executor):
-    """A few threads, each with its connections kept from one piece of work to the next. May be used from any thread."""
-
-    def __init__(self, size: int, name: str) -> None:
-        # In the order in which they were used; the last one is the next, so that as few as it takes have a connection.
-        self._idle = [KeepingThread(name) for _ in range(size)]
-        self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
-        self._timer: threading.Timer | None = None
-        self._lock = threading.Lock()
-
-    def submit[**P, T](self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        done: Future[T] = Future()
-        with self._lock:
-            self._waiting.append((done, partial(work, *args, **kwargs)))
-            if self._idle:
-                thread = self._idle.pop()
-                thread.submit(self._work, thread)
-        return done
-
-    def disconnect(self) -> None:
-        """Close the connections of those that do nothing."""
-        with self._lock:
-            closed = [thread.submit(connections.close_all) for thread in self._idle if thread.is_connected]
-        wait(closed)
-
-    def _work(self, thread: KeepingThread) -> None:
-        """Do what waits until nothing does."""
-        while job := self._next(thread):
-            done, work = job
-            if done.set_running_or_notify_cancel():
-                try:
-                    done.set_result(work())
-                except BaseException as error:  # it is raised where the work comes from
-                    done.set_exception(error)
-            del job, done, work
-
-    def _next(self, thread: KeepingThread) -> tuple[Future[Any], Callable[[], Any]] | None:
-        with self._lock:
-            if self._waiting:
-                return self._waiting.popleft()
-            thread.used_at = time.monotonic()
-            self._idle.append(thread)
-            self._look_soon()
-            return None
-
-    def _look_soon(self) -> None:
-        if self._timer is None:
-            self._timer = threading.Timer(IDLE, self._sweep)
-            self._timer.daemon = True
-            self._timer.start()
-
-    def _sweep(self) -> None:
-        """Close what hasn't been used for a while."""
-        with self._lock:
-            self._timer = None
-            now = time.monotonic()
-            for thread in self._idle:
-                if thread.used_at + IDLE <= now:
-                    thread.disconnect()
-            if any(thread.is_connected for thread in self._idle):
-                self._look_soon()
+        if isinstance(thread, Pool):
+            if thread.is_free:
+                self._idle.append(thread)
+            else:
+                thread.shutdown(wait=False)
+        while self._idle and not self._idle[0].is_alive:
+            self._idle.popleft()
 
 
 @receiver(connection_created)
 def keep(connection: Any, **kwargs: Any) -> None:
-    """Have Django leave a connection open when a request ends, and see whether it still works when the next begins."""
+    """Have Django leave a connection open when a request ends."""
     if here.keeps and connection.settings_dict["CONN_MAX_AGE"] == 0:
         connection.close_at = time.monotonic() + AGE
-        connection.health_check_enabled = True
 
 
 @receiver(request_finished)
@@ -188,13 +238,16 @@ def drop_unfinished(**kwargs: Any) -> None:
     """Leave no transaction to who comes next in this thread: Django closes no connection that is in one."""
     for connection in connections.all(initialized_only=True):
         if connection.in_atomic_block and here.keeps:
-            drop(connection)
+            connection.close()
+            del connections[connection.alias]  # the thread's next use opens another
 
 
-def drop(connection: Any) -> None:
-    """Close a connection in the middle of a transaction; this thread's next use opens another."""
-    connection.close()
-    del connections[connection.alias]
+def close_broken(*, look: bool = False) -> None:
+    """Close those of this thread's connections that don't work any more, as far as an error, or a `look`, tells."""
+    for connection in connections.all(initialized_only=True):
+        if connection.connection and not connection.in_atomic_block and (look or connection.errors_occurred):
+            connection.errors_occurred = True
+            connection.close_if_unusable_or_obsolete()
 
 
 def give_connections_back() -> None:

@@ -16,9 +16,9 @@ from django.test import AsyncClient
 from assistant.models import APIKey
 from assistant.providers import get_model, load
 from assistant.runs import registry
-from assistant.threads import STORING
 from tests.processes import data_directory
 from tests.upstream import Upstream
+from wire import threads
 
 
 @pytest.fixture
@@ -28,7 +28,8 @@ def db(transactional_db: None) -> Iterator[None]:
     yield
     # Where the ORM's async methods run in a test; PostgreSQL keeps a database that somebody is connected to.
     SyncToAsync.single_thread_executor.submit(connections.close_all).result()
-    STORING.disconnect()
+    for pool in list(threads.pools):
+        pool.disconnect()
 
 
 class ThreadedClient(AsyncClient):

@@ -12,9 +12,8 @@ from django.core.cache import cache
 from django.db import connections
 from django.test import AsyncClient, Client
 
-from batching import recorder
-from batching.connections import kept
 from tests.host import views
+from wire import threads
 
 # They want the host project: pytest --ds=tests.host.settings tests/batching
 collect_ignore_glob = [] if settings.ROOT_URLCONF == "tests.host.urls" else ["test_*.py"]
@@ -53,9 +52,8 @@ def committed(transactional_db: None) -> Iterator[None]:
 
 def let_go() -> None:
     """Close the connections of threads that a test has used: PostgreSQL keeps a database that somebody is in."""
-    for name in ("batch-recorder", "batch-observers"):
-        recorder.submit(connections.close_all, name=name).result(5)
-    kept.close()
+    for pool in list(threads.pools):
+        pool.disconnect()
     SyncToAsync.single_thread_executor.submit(connections.close_all).result(5)
 
 

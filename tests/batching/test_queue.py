@@ -24,6 +24,7 @@ from batching.turns import Turns
 from tests.batching.background import accept, accepted, drain, results, states
 from tests.batching.conftest import item, until, wsgi
 from tests.host import views
+from wire import threads
 
 FINE = Answer(200, {"a": 1})
 ROOM = 1_000
@@ -235,7 +236,8 @@ def test_claims_read_no_more_than_they_need() -> None:
     assert "batching_item_leases" in leases.filter(batch="a").explain()
 
 
-def test_a_thread_keeps_its_connection_from_item_to_item_and_none_is_left_open() -> None:
+def test_a_thread_keeps_its_connection_from_item_to_item_and_none_is_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "IDLE", 30.0)
     opened = []
 
     def note(connection: Any, **kwargs: Any) -> None:

@@ -13,10 +13,11 @@ from django.db import connection, connections, transaction
 from django.db.backends.signals import connection_created
 from django.test import AsyncClient
 
-from batching import recorder, workers
+from batching import workers
 from batching.models import Batch, BatchItem
 from tests.batching.conftest import Send, answers, count, item, let_go, until
 from tests.host import views
+from wire import threads
 
 
 def test_a_batch_takes_as_long_as_its_slowest_item(send: Send) -> None:
@@ -191,19 +192,20 @@ def test_a_thousand_batches_leave_no_thread_and_no_connection(send: Send) -> Non
     requests = [item("/api/groups", id="a"), item("/api/echo-async", id="b"), item("/api/raising/exit", id="c")]
     for _ in range(20):
         send("POST", "/api/batch", {"requests": requests})
-    threads, connected = threading.active_count(), open_connections()
+    running, connected = threading.active_count(), open_connections()
     for _ in range(250):
         answers(send("POST", "/api/batch", {"requests": requests}))
-    assert threading.active_count() <= threads + 10
+    assert threading.active_count() <= running + 10
     until(lambda: not workers.ending)
-    time.sleep(recorder.IDLE + 0.5)
+    time.sleep(threads.IDLE + 0.5)
     assert open_connections() <= connected
 
 
 def test_a_thread_opens_one_connection_for_all_the_items_it_takes_also_from_batch_to_batch(
     send: Send, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorder, "IDLE", 30.0)
+    monkeypatch.setattr(threads, "IDLE", 30.0)
+    let_go()  # and threads that were idle know
     opened: list[str] = []
 
     def note(**kwargs: Any) -> None:

@@ -98,7 +98,7 @@ class Server:
 
 
 @pytest.fixture
-async def server(settings: Any, transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
+async def server(settings: Any, transactional_db: None) -> AsyncIterator[Server]:
     settings.ROOT_URLCONF = __name__
     settings.MIDDLEWARE = []
     seen.clear()
@@ -107,8 +107,8 @@ async def server(settings: Any, transactional_db: None, monkeypatch: pytest.Monk
     it = Server()
     yield it
     go_on.set()
-    monkeypatch.setattr(threads, "LIFE", 0.0)
-    it.application._threads._sweep()
+    for thread in it.application._threads._idle:
+        thread.shutdown()
     await until(lambda: not any(thread.is_alive() for thread in seen))
 
 
@@ -214,6 +214,33 @@ def test_a_pool_keeps_a_connection_from_work_to_work(
 async def test_a_pool_closes_what_nobody_uses(pool: threads.Pool, opened: list[Any]) -> None:
     await asyncio.wrap_future(pool.submit(counted))
     await until(lambda: opened[0].connection is None)
+
+
+@pytest.mark.parametrize("stale", [0.0, PATIENCE])
+def test_a_connection_that_broke_is_opened_anew(
+    pool: threads.Pool, opened: list[Any], monkeypatch: pytest.MonkeyPatch, stale: float
+) -> None:
+    """Whether that shows in an error, or when it is looked at after a while."""
+
+    def work() -> None:
+        counted()
+        connections["default"].errors_occurred = stale > 0
+
+    monkeypatch.setattr(threads, "IDLE", PATIENCE)
+    monkeypatch.setattr(threads, "STALE", stale)
+    monkeypatch.setattr(type(connections["default"]), "is_usable", lambda self: False)
+    pool.submit(work).result(PATIENCE)
+    assert pool.submit(counted).result(PATIENCE) == 0
+    assert len(set(seen)) == 1
+    assert len(opened) == 2
+
+
+def test_threads_without_work_end(pool: threads.Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "LIFE", 0.01)
+    pool.submit(counted).result(PATIENCE)
+    seen[0].join(PATIENCE)
+    assert not pool.is_alive
+    assert pool.submit(counted).result(PATIENCE) == 0
 
 
 def test_no_work_waits_for_a_thread_that_is_held_while_another_is_free(pool: threads.Pool) -> None:
