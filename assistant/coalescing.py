@@ -7,6 +7,7 @@ from assistant.signals import token_sent
 
 # A token leaves at once unless one left less than this many seconds ago.
 GAP_SECONDS = 0.025
+NEVER = float("-inf")
 
 
 class Coalescer:
@@ -21,12 +22,15 @@ class Coalescer:
         self._loop = asyncio.get_running_loop()
         self._pending: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._last = float("-inf")
+        self._last = NEVER
 
     def add(self, text: str) -> None:
         if self._timer is not None:
             self._pending.append(text)
-        elif (wait := self._last + GAP_SECONDS - (now := self._loop.time())) <= 0:
+            return
+        now = self._loop.time()
+        wait = self._last + GAP_SECONDS - now
+        if wait <= 0:
             self._send(text, now)
         else:
             self._pending.append(text)
@@ -43,8 +47,10 @@ class Coalescer:
     def _send(self, text: str, now: float) -> None:
         if not text:
             return
-        if self._last > float("-inf"):
+        if self._last != NEVER:
             token_sent.send_robust(Coalescer, gap=now - self._last)
         self._last = now
-        for begin in range(0, len(text), self._chunk_size):
-            self._emit(text[begin : begin + self._chunk_size])
+        while len(text) > self._chunk_size:
+            self._emit(text[: self._chunk_size])
+            text = text[self._chunk_size :]
+        self._emit(text)

@@ -228,22 +228,19 @@ class Run:
             self._is_answering = False
 
     async def _follow_steps(self) -> None:
+        taken = 0
         try:
             async with asyncio.timeout(self._limits.timeout), aclosing(self._steps) as steps:
-                await self._take_all(steps)
+                async for step in steps:
+                    self._take(step)
+                    if self.transcript.chars > MAX_CHARS:
+                        self.transcript.finish_reason = "length"
+                        break
+                    taken += 1
+                    if taken % EVENTS_AT_ONCE == 0:  # a model that never waits gives way to the loop's other tasks
+                        await asyncio.sleep(0)
         except TimeoutError as error:
             raise ModelTimeout(f"The answer took longer than {self._limits.timeout:g} s.") from error
-
-    async def _take_all(self, steps: Steps) -> None:
-        taken = 0
-        async for step in steps:
-            self._take(step)
-            if self.transcript.chars > MAX_CHARS:
-                self.transcript.finish_reason = "length"
-                return
-            taken += 1
-            if taken % EVENTS_AT_ONCE == 0:  # a model that never waits gives way to the loop's other tasks
-                await asyncio.sleep(0)
 
     def _take(self, step: Token | ToolCall | ToolResult | Completion) -> None:
         match step:

@@ -34,6 +34,11 @@ class Busyness:
         return f"all processes together kept {busy / max(total, 1):.0%} of the cores busy; load average {load:.1f}"
 
 
+def stolen() -> float:
+    """Return the seconds in which a core had work and other machines on the same host had the core."""
+    return int(Path("/proc/stat").read_text().split(maxsplit=9)[8]) / os.sysconf("SC_CLK_TCK")
+
+
 def used() -> Sequence[int]:
     """Return the ticks that the cores were busy, and all there were."""
     fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]

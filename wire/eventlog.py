@@ -6,10 +6,12 @@ from contextlib import contextmanager
 
 # An event's number, from 1, and its payload.
 Event = tuple[int, str]
-# Takes an event at once, without waiting, and returns True; or returns False.
-Push = Callable[[Event], bool]
+# Takes an event, given as its number and its payload, at once, without waiting, and returns True; or returns False.
+Push = Callable[[int, str], bool]
 # After so many a reader that has more of them to come gives way to the loop's other tasks.
 EVENTS_AT_ONCE = 16
+# Events that are fewer seconds apart are written at once.
+MOMENT = 0.001
 
 
 class EventLog:
@@ -87,7 +89,7 @@ class Reader:
     as much again, so that an event is pushed where it can be.
     """
 
-    __slots__ = ("_log", "_loop", "_patience", "_push", "_since", "_timer", "_waiter", "cursor")
+    __slots__ = ("_at_once", "_log", "_loop", "_patience", "_push", "_since", "_timer", "_waiter", "cursor")
 
     def __init__(self, log: EventLog, cursor: int, patience: float, push: Push | None) -> None:
         self.cursor = cursor
@@ -102,6 +104,7 @@ class Reader:
         """Wait for an event that wasn't pushed; return False after `patience` seconds without any."""
         self._waiter = self._loop.create_future()
         self._since = self._loop.time()
+        self._at_once = 0
         if self._timer is None:
             self._look_in(self._patience)
         try:
@@ -111,21 +114,23 @@ class Reader:
 
     def notice(self) -> None:
         """Have the event that was just written pushed, or wake the reader if it waits."""
-        if self._waiter is None or self._waiter.done():
+        waiter = self._waiter
+        if waiter is None or waiter.done():
             return
-        payloads = self._log.payloads
-        number = len(payloads)
+        log, now = self._log, self._loop.time()
+        number = len(log.payloads)
         # Who writes many at once would push them all before others have their turn. A log may have to catch up with
         # what its reader has had elsewhere.
-        may_push = number % EVENTS_AT_ONCE and number > self.cursor and not self._log.closed
+        self._at_once = self._at_once + 1 if now - self._since < MOMENT else 0
+        may_push = self._at_once < EVENTS_AT_ONCE and number > self.cursor and not log.closed
         try:
-            if may_push and self._push and self._push((number, payloads[-1])):
+            if may_push and self._push and self._push(number, log.payloads[-1]):
                 self.cursor = number
-                self._since = self._loop.time()
+                self._since = now
             else:
-                self._waiter.set_result(True)
+                waiter.set_result(True)
         except Exception as error:  # it is the reader's, and not to be raised to who writes
-            self._waiter.set_exception(error)
+            waiter.set_exception(error)
 
     def close(self) -> None:
         if self._timer is not None:

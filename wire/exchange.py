@@ -53,6 +53,8 @@ class Exchange(WebRequest):  # type: ignore[misc]  # daphne has no types
 
     outcome: Outcome | None = None
     application: asyncio.Task[None] | None = None
+    is_streaming = False
+    """Whether the headers have left and parts of unknown length follow."""
     requestHeaders: Headers  # noqa: N815  # Twisted's name
     _received = 0
 
@@ -107,10 +109,6 @@ class Exchange(WebRequest):  # type: ignore[misc]  # daphne has no types
         if not self.finished and (full := self.channel.full):
             await full.wait()
 
-    @property
-    def is_streaming(self) -> bool:
-        return bool(self.chunked and self.startedWriting)
-
     def push(self, part: bytes) -> bool:
         """Take the next part of a stream without being waited for, unless the client is behind or gone."""
         if self.finished or self._disconnected or self.channel.full or not self.is_streaming:
@@ -138,7 +136,8 @@ class Exchange(WebRequest):  # type: ignore[misc]  # daphne has no types
         if message["type"] == "http.response.start" and draining.begun.has_come:
             self.say_goodbye()
         super().handle_reply(message)
-        if self.is_streaming:
+        if self.chunked and self.startedWriting:
+            self.is_streaming = True
             self.responseHeaders = NO_HEADERS  # they have left
 
     def say_goodbye(self) -> None:

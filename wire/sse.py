@@ -57,7 +57,7 @@ def pusher(scope: Mapping[str, Any]) -> Push | None:
     The stream has to be handed over as it is, and the server has to take parts of it at once: else nothing is taken.
     """
     stream = taker(scope)
-    return (lambda event: stream.push(frame(*event))) if stream else None
+    return (lambda number, payload: stream.push(frame(number, payload))) if stream else None
 
 
 class EventStreamResponse(StreamingHttpResponse):

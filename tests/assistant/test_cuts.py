@@ -18,7 +18,6 @@ from assistant.runs import Limits, Run, registry
 from assistant.threads import in_thread
 from assistant.verifier import verify
 from tests.cuts import Received, seeded
-from wire.eventlog import Event
 from wire.sse import frame, frames
 
 CUTS = 10_000
@@ -46,10 +45,10 @@ async def read_cut(run: Run, random: Random) -> Received:
     """Read an answer through the reading code, cut between events and while waiting for one."""
     received = Received()
 
-    def push(event: Event) -> bool:
+    def push(number: int, payload: str) -> bool:
         taken = random.random() < 0.5
         if taken:
-            received.take(frame(*event))
+            received.take(frame(number, payload))
         return taken
 
     while not received.has_ended:

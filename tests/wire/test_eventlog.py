@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wire.eventlog import EVENTS_AT_ONCE, Event, EventLog, Push, follow
+from wire.eventlog import EVENTS_AT_ONCE, MOMENT, Event, EventLog, Push, follow
 
 PATIENCE = 10
 
@@ -34,7 +34,7 @@ async def test_each_event_after_the_cursor_comes_once_and_in_order(
     log, got = EventLog(), []
     left = list(answers)
 
-    def push(event: Event) -> bool:
+    def push(*event: Any) -> bool:
         taken = left.pop() if left else True
         if taken:
             got.append(event)
@@ -52,7 +52,7 @@ async def test_each_event_after_the_cursor_comes_once_and_in_order(
 
 async def test_what_is_pushed_wakes_nobody_but_the_last_event_does() -> None:
     log, pushed, yielded = EventLog(), list[Event](), list[Event]()
-    reading = await begun(log, lambda event: not pushed.append(event), yielded)
+    reading = await begun(log, lambda *event: not pushed.append(event), yielded)
     log.append("one")
     log.append("two")
     assert pushed == [(1, "one"), (2, "two")]
@@ -63,17 +63,28 @@ async def test_what_is_pushed_wakes_nobody_but_the_last_event_does() -> None:
 
 async def test_of_many_at_once_few_are_pushed_before_others_have_their_turn() -> None:
     log, pushed, yielded = EventLog(), list[Event](), list[Event]()
-    reading = await begun(log, lambda event: not pushed.append(event), yielded)
+    reading = await begun(log, lambda *event: not pushed.append(event), yielded)
     for _ in range(1_000):
         log.append("{}")
-    assert len(pushed) < EVENTS_AT_ONCE
+    assert len(pushed) <= EVENTS_AT_ONCE
     log.close("{}")
     await reading
     assert pushed + yielded == [(number, "{}") for number in range(1, 1_002)]
 
 
+async def test_of_many_one_after_the_other_all_are_pushed() -> None:
+    log, pushed, yielded = EventLog(), list[Event](), list[Event]()
+    reading = await begun(log, lambda *event: not pushed.append(event), yielded)
+    for _ in range(3 * EVENTS_AT_ONCE):
+        await asyncio.sleep(2 * MOMENT)
+        log.append("{}")
+    log.close("last")
+    await reading
+    assert yielded == [(3 * EVENTS_AT_ONCE + 1, "last")]
+
+
 async def test_a_push_that_fails_ends_its_reader_and_no_other() -> None:
-    def fail(event: Event) -> bool:
+    def fail(number: int, payload: str) -> bool:
         raise ConnectionError("gone")
 
     log, got = EventLog(), list[Event]()
@@ -89,7 +100,7 @@ async def test_a_push_that_fails_ends_its_reader_and_no_other() -> None:
 async def test_silence_is_told_and_counts_from_what_was_pushed() -> None:
     loop, log, moments, told = asyncio.get_running_loop(), EventLog(), list[float](), asyncio.Event()
 
-    def push(event: Event) -> bool:
+    def push(number: int, payload: str) -> bool:
         moments.append(loop.time())
         return True
 

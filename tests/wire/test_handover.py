@@ -172,7 +172,7 @@ async def test_events_are_pushed_past_it_where_nobody_has_a_hand_in_it(
     client = ApplicationCommunicator(Handover(ASGIHandler()), {**SCOPE, "path": "/pushing", PUSH: push})
     assert (await begun(client))["body"].lower() == b"one"
     assert parts.push is not None
-    assert parts.push((1, "1")) == bool(sent)
+    assert parts.push(1, "1") == bool(sent)
     assert (pushed if takes else []) == sent
     await client.send_input({"type": "http.disconnect"})
     await client.wait(PATIENCE)
@@ -185,7 +185,7 @@ async def test_nothing_is_pushed_before_the_stream_or_without_a_server_that_take
     client = called("/pushing")
     await begun(client)
     assert parts.push is not None
-    assert not parts.push((1, "1"))
+    assert not parts.push(1, "1")
     await client.send_input({"type": "http.disconnect"})
     await client.wait(PATIENCE)
 
