@@ -151,14 +151,13 @@ class Pool(Executor):
                 return self._waiting.popleft()
             if self._ends:
                 self._count -= 1
+                call.put(None)
             else:
                 self._idle.append(call)
             return None
 
     def _awaited(self, call: SimpleQueue[Job | None]) -> Job | None:
         """Return what an idle thread is called for; none where it is to end."""
-        if self._ends:
-            return None
         since = time.monotonic()
         try:
             job = call.get(timeout=IDLE)

@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -233,6 +234,21 @@ def test_a_connection_that_broke_is_opened_anew(
     assert pool.submit(counted).result(PATIENCE) == 0
     assert len(set(seen)) == 1
     assert len(opened) == 2
+
+
+def test_work_is_done_though_the_pool_ends() -> None:
+    """Also what comes when a thread tells how its work ended, and isn't waiting for more yet."""
+    pool, came = threads.Pool(1, "ending"), Future[Future[int]]()
+
+    def submit_and_end(first: Future[bool]) -> None:
+        came.set_result(pool.submit(int, 3))
+        pool.shutdown()
+
+    go_on.clear()
+    pool.submit(go_on.wait, PATIENCE).add_done_callback(submit_and_end)
+    go_on.set()
+    assert came.result(PATIENCE).result(PATIENCE) == 3
+    assert pool.submit(int, 4).result(PATIENCE) == 4
 
 
 def test_threads_without_work_end(pool: threads.Pool, monkeypatch: pytest.MonkeyPatch) -> None:
