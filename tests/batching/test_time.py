@@ -33,29 +33,29 @@ def test_a_batch_takes_as_long_as_its_slowest_item(send: Send) -> None:
 
 
 def test_at_the_deadline_the_envelope_leaves_with_what_is_there(send: Send, settings: Any) -> None:
-    settings.BATCH_TIMEOUT = 0.5
+    settings.BATCH_TIMEOUT = 1
     settings.BATCH_CONCURRENCY = 4
     requests = [
         item("/api/echo", id="quick"),
-        item("/api/slow?seconds=1.5&name=sync", id="sync"),
-        item("/api/slow-async?seconds=1.5&name=async", id="async"),
-        item("/api/stubborn?seconds=1.5", id="stubborn"),
-        item("/api/slow?seconds=1.5&name=last", id="last"),
-        item("/api/slow?seconds=1.5&name=crowded", id="crowded"),
+        item("/api/slow?seconds=2&name=sync", id="sync"),
+        item("/api/slow-async?seconds=2&name=async", id="async"),
+        item("/api/stubborn?seconds=2", id="stubborn"),
+        item("/api/slow?seconds=2&name=last", id="last"),
+        item("/api/slow?seconds=2&name=crowded", id="crowded"),
         item("/api/slow?seconds=0&name=next", id="next", depends_on=["sync"]),
     ]
     response = send("POST", "/api/batch", {"requests": requests})
-    assert response.took < 0.5 + 0.5
+    assert response.took < 1 + 0.5
     given = {one["id"]: (one["status"], one.get("error")) for one in answers(response)}
     assert given["quick"][0] == 200
     for name in ("sync", "async", "stubborn", "last"):
-        assert given[name] == (504, "Timed out after 0.5 s")
+        assert given[name] == (504, "Timed out after 1 s")
     for name in ("crowded", "next"):
-        assert given[name] == (504, "Not started: the batch ended after 0.5 s")
+        assert given[name] == (504, "Not started: the batch ended after 1 s")
     batch = wait_for_end()
     assert (batch.status, batch.succeeded, batch.failed) == ("expired", 1, 6)
     stored = list(batch.items.values_list("item_id", "state", "status", "error", "duration"))
-    time.sleep(1.6)
+    time.sleep(1.1)
     assert "async cancelled" in views.seen
     assert "async ended" not in views.seen
     assert not {"crowded began", "next began"} & set(views.seen)
@@ -131,14 +131,14 @@ def test_answers_leave_in_time_when_their_rows_have_to_wait(send: Send, settings
 def test_the_bound_holds_for_the_process_and_a_place_is_taken_until_its_thread_is_done(
     send: Send, settings: Any
 ) -> None:
-    settings.BATCH_TIMEOUT = 0.3
+    settings.BATCH_TIMEOUT = 1
     settings.BATCH_CONCURRENCY = 2
-    stuck = [item("/api/slow?seconds=1", id=str(n)) for n in range(3)]
+    stuck = [item("/api/slow?seconds=3", id=str(n)) for n in range(3)]
     assert {one["status"] for one in answers(send("POST", "/api/batch", {"requests": stuck}))} == {504}
     response = send("POST", "/api/batch", {"requests": [item("/api/echo")]})
-    assert answers(response)[0]["error"] == "Not started: the batch ended after 0.3 s"
-    assert response.took < 0.3 + 0.5
-    time.sleep(0.8)
+    assert answers(response)[0]["error"] == "Not started: the batch ended after 1 s"
+    assert response.took < 1 + 0.5
+    until(lambda: views.seen.count("slow ended") == 2)
     assert answers(send("POST", "/api/batch", {"requests": [item("/api/echo")]}))[0]["status"] == 200
     assert views.seen.count("slow began") == 2
 
