@@ -93,8 +93,9 @@ class Engine:
             keeper.cancel()
             messages.cancel()
             await asyncio.gather(keeper, messages, return_exceptions=True)
+            await self._in_rows(self._threads.disconnect)  # after what is still at the rows
+            self._rows.disconnect()
             for pool in (self._threads, self._rows):
-                pool.disconnect()
                 pool.shutdown(wait=False)
 
     def stop(self) -> None:

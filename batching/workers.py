@@ -96,9 +96,12 @@ class Workers:
             self._employ()
 
     def _has_computed(self) -> bool:
-        """Tell whether the first worker has computed most of the time since he began, or was last looked at."""
+        """Tell whether the first worker has computed most of the time since he began, or was last looked at.
+
+        One who hasn't begun waits for a place or for the processor: others would wait with him.
+        """
         if self._clock is None:
-            return False
+            return True
         wall, computed = self._seen
         self._seen = time.monotonic(), self._clock()
         return (self._seen[1] - computed) * 2 > self._seen[0] - wall

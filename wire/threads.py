@@ -5,12 +5,15 @@ anew: that took as long as all that a view does that looks up an API key.
 """
 
 import atexit
+import logging
+import math
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from queue import Empty, SimpleQueue
@@ -18,10 +21,12 @@ from typing import Any, NamedTuple, cast
 from weakref import WeakSet
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
-from django.core.signals import request_finished
+from django.core.signals import request_finished, request_started
 from django.db import connections
 from django.db.backends.signals import connection_created
 from django.dispatch import receiver
+
+logger = logging.getLogger(__name__)
 
 # Seconds without work after which a thread closes its connections, and after which it ends.
 IDLE = 0.25
@@ -31,7 +36,7 @@ STALE = 0.02
 # Seconds after which the end of a request closes a connection, however much it is used.
 AGE = 60.0
 # Seconds that the end of the process waits for work.
-PATIENCE = 2.0
+PATIENCE = 20.0
 
 
 class Here(threading.local):
@@ -55,6 +60,8 @@ class Job(NamedTuple):
             return partial(self.done.set_result, self.work())
         except BaseException as error:  # it is raised where the work comes from
             return partial(self.done.set_exception, error)
+        finally:
+            del self  # which the error's traceback would hold
 
 
 def nothing() -> None:
@@ -68,9 +75,13 @@ class Pool(Executor):
     """
 
     def __init__(self, size: int, name: str) -> None:
-        self._size, self._name, self._numbers = size, name, count()
+        self.name = name
+        self.lent_at = math.inf
+        """Since when somebody has its thread to himself and may come back to his connections (monotonic)."""
+        self._size, self._numbers = size, count()
         self._renew()
-        pools.add(self)
+        with pools_lock:
+            pools.add(self)
 
     def _renew(self) -> None:
         self._lock = threading.Lock()
@@ -79,6 +90,10 @@ class Pool(Executor):
         self._idle: list[SimpleQueue[Job | None]] = []
         self._count = 0
         self._ends = False
+
+    @property
+    def is_lent(self) -> bool:
+        return self.lent_at < math.inf
 
     @property
     def is_free(self) -> bool:
@@ -99,7 +114,7 @@ class Pool(Executor):
                 self._idle.pop().put(job)
                 return done
             if self._count < self._size:
-                threading.Thread(target=self._run, name=f"{self._name}_{next(self._numbers)}", daemon=True).start()
+                threading.Thread(target=self._run, name=f"{self.name}_{next(self._numbers)}", daemon=True).start()
                 self._count += 1
             self._waiting.append(job)
         return done
@@ -137,7 +152,8 @@ class Pool(Executor):
         while job := job or self._awaited(call):
             tell = job.do()
             del job
-            close_broken()
+            if not self.is_lent:
+                tidy()
             # Whoever is told of the end finds this thread idle.
             job = self._next(call)
             tell()
@@ -159,16 +175,20 @@ class Pool(Executor):
     def _awaited(self, call: SimpleQueue[Job | None]) -> Job | None:
         """Return what an idle thread is called for; none where it is to end."""
         since = time.monotonic()
-        try:
-            job = call.get(timeout=IDLE)
-        except Empty:
-            give_connections_back()
-            return self._last_awaited(call)
-        if time.monotonic() - since > STALE:
-            close_broken(look=True)
+        job = self._called(call)
+        if job and since < self.lent_at and time.monotonic() - since > STALE:
+            tidy(look=True)
         return job
 
-    def _last_awaited(self, call: SimpleQueue[Job | None]) -> Job | None:
+    def _called(self, call: SimpleQueue[Job | None]) -> Job | None:
+        while True:
+            try:
+                return call.get(timeout=IDLE)
+            except Empty:
+                if not self.is_lent:
+                    break
+        tidy()
+        give_connections_back()
         try:
             return call.get(timeout=LIFE)
         except Empty:
@@ -181,19 +201,29 @@ class Pool(Executor):
 
 
 pools: WeakSet[Pool] = WeakSet()
+pools_lock = threading.Lock()
+
+
+def all_pools() -> list[Pool]:
+    with pools_lock:
+        return list(pools)
 
 
 @atexit.register
 def let_end() -> None:
-    """Give what is under way a moment: threads end with the process, whatever they are at."""
+    """Give what is under way some time: threads end with the process, whatever they are at."""
     end = time.monotonic() + PATIENCE
-    while time.monotonic() < end and not all(pool.is_free for pool in list(pools)):
+    while (busy := [pool.name for pool in all_pools() if not pool.is_free]) and time.monotonic() < end:
         time.sleep(0.01)
+    if busy:
+        logger.warning("threads=%s state=abandoned after=%g", ",".join(sorted(busy)), PATIENCE)
 
 
 def begin_anew() -> None:
     """Have a forked child start its own threads: it hasn't those of its parent."""
-    for pool in list(pools):
+    global pools_lock
+    pools_lock = threading.Lock()
+    for pool in all_pools():
         pool._renew()
 
 
@@ -210,13 +240,16 @@ class Threads:
     def lend(self) -> ThreadSensitiveContext:
         """Return what a request's sync code finds its thread by; it is to be taken back."""
         context = ThreadSensitiveContext()
-        SyncToAsync.context_to_thread_executor[context] = self._idle.pop() if self._idle else Pool(1, "request")
+        thread = self._idle.pop() if self._idle else Pool(1, "request")
+        thread.lent_at = time.monotonic()
+        SyncToAsync.context_to_thread_executor[context] = thread
         return context
 
     def take_back(self, context: ThreadSensitiveContext) -> None:
         """Have the thread back, unless it is still at something: then it ends with it."""
         thread = SyncToAsync.context_to_thread_executor.pop(context, None)
         if isinstance(thread, Pool):
+            thread.lent_at = math.inf
             if thread.is_free:
                 self._idle.append(thread)
             else:
@@ -232,29 +265,45 @@ def keep(connection: Any, **kwargs: Any) -> None:
         connection.close_at = time.monotonic() + AGE
 
 
-@receiver(request_finished)
+@receiver([request_started, request_finished])
 def drop_unfinished(**kwargs: Any) -> None:
     """Leave no transaction to who comes next in this thread: Django closes no connection that is in one."""
     for connection in connections.all(initialized_only=True):
         if connection.in_atomic_block and here.keeps:
-            connection.close()
-            del connections[connection.alias]  # the thread's next use opens another
+            drop(connection)
 
 
-def close_broken(*, look: bool = False) -> None:
-    """Close those of this thread's connections that don't work any more, as far as an error, or a `look`, tells."""
+def tidy(*, look: bool = False) -> None:
+    """Leave this thread's connections as the next work may find them: those that work, after errors or at a `look`."""
+    drop_unfinished()
     for connection in connections.all(initialized_only=True):
-        if connection.connection and not connection.in_atomic_block and (look or connection.errors_occurred):
-            connection.errors_occurred = True
-            connection.close_if_unusable_or_obsolete()
+        connection.errors_occurred |= look
+        close_unless_usable(connection)
 
 
 def give_connections_back() -> None:
     """Close this thread's database connections: what follows takes long and needs none, or nothing follows."""
     for connection in connections.all(initialized_only=True):
+        if connection.in_atomic_block:  # it is a caller's, as in a test
+            continue
         if here.keeps and connection.settings_dict["CONN_MAX_AGE"] == 0:
             connection.close_at = 0.0
+        close_unless_usable(connection)
+
+
+def close_unless_usable(connection: Any) -> None:
+    try:
         connection.close_if_unusable_or_obsolete()
+    except Exception:
+        logger.warning("connection=%s state=dropped", connection.alias, exc_info=True)
+        drop(connection)
+
+
+def drop(connection: Any) -> None:
+    """Have nothing more to do with a connection; this thread's next use opens another."""
+    with suppress(Exception):
+        connection.close()
+    del connections[connection.alias]
 
 
 def release_thread() -> None:

@@ -28,7 +28,7 @@ def db(transactional_db: None) -> Iterator[None]:
     yield
     # Where the ORM's async methods run in a test; PostgreSQL keeps a database that somebody is connected to.
     SyncToAsync.single_thread_executor.submit(connections.close_all).result()
-    for pool in list(threads.pools):
+    for pool in threads.all_pools():
         pool.disconnect()
 
 

@@ -52,7 +52,7 @@ def committed(transactional_db: None) -> Iterator[None]:
 
 def let_go() -> None:
     """Close the connections of threads that a test has used: PostgreSQL keeps a database that somebody is in."""
-    for pool in list(threads.pools):
+    for pool in threads.all_pools():
         pool.disconnect()
     SyncToAsync.single_thread_executor.submit(connections.close_all).result(5)
 

@@ -72,7 +72,27 @@ async def leaving_work(request: HttpRequest) -> JsonResponse:
     return JsonResponse({})
 
 
+async def patient(request: HttpRequest) -> JsonResponse:
+    """Come back to the thread's connection after a while."""
+
+    def begin() -> None:
+        seen.append(threading.current_thread())
+        transaction.set_autocommit(False)
+        Group.objects.create(name="patient")
+
+    def end() -> int:
+        seen.append(threading.current_thread())
+        transaction.commit()
+        transaction.set_autocommit(True)
+        return Group.objects.count()
+
+    await sync_to_async(begin)()
+    await asyncio.sleep(0.1)
+    return JsonResponse({"groups": await sync_to_async(end)()})
+
+
 urlpatterns = [
+    path("patient", patient),
     path("groups", groups),
     path("slow", slow),
     path("unfinished", unfinished),
@@ -181,6 +201,15 @@ async def test_a_transaction_that_a_view_never_leaves_ends_with_its_request(serv
     assert seen[0] is seen[1]
 
 
+async def test_a_request_finds_its_thread_and_connection_as_it_left_them(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("IDLE", "LIFE", "STALE"):
+        monkeypatch.setattr(threads, name, 0.01)
+    assert await server.get("patient") == b'{"groups": 1}'
+    assert len(set(seen)) == 1
+
+
 async def test_work_that_a_view_leaves_behind_finds_a_thread(server: Server) -> None:
     await server.get("leaving-work")
     await server.get("groups")
@@ -234,6 +263,48 @@ def test_a_connection_that_broke_is_opened_anew(
     assert pool.submit(counted).result(PATIENCE) == 0
     assert len(set(seen)) == 1
     assert len(opened) == 2
+
+
+def test_work_finds_nothing_of_a_transaction_that_was_never_left(pool: threads.Pool) -> None:
+    def leave_open() -> None:
+        transaction.atomic().__enter__()
+        Group.objects.create(name="unfinished")
+
+    def leave_uncommitted() -> None:
+        transaction.set_autocommit(False)
+        Group.objects.create(name="uncommitted")
+
+    for work in (leave_open, leave_uncommitted):
+        pool.submit(work).result(PATIENCE)
+        assert pool.submit(counted).result(PATIENCE) == 0
+    pool.submit(Group.objects.create, name="new").result(PATIENCE)
+    pool.disconnect()
+    assert pool.submit(counted).result(PATIENCE) == 1
+
+
+async def test_a_connection_that_cannot_be_closed_is_dropped(
+    pool: threads.Pool, opened: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = type(connections["default"])._close
+
+    def fail(self: Any) -> None:
+        close(self)
+        raise OSError("gone")
+
+    monkeypatch.setattr(threads, "IDLE", 0.01)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(connections["default"]), "_close", fail)
+        await asyncio.wrap_future(pool.submit(counted))
+        await until(lambda: pool.submit(lambda: not connections.all(initialized_only=True)).result(PATIENCE))
+    assert await asyncio.wrap_future(pool.submit(counted)) == 0
+    assert len(opened) == 2
+
+
+def test_a_transaction_of_the_caller_stays_open(transactional_db: None) -> None:
+    with transaction.atomic():
+        Group.objects.create(name="caller's")
+        threads.give_connections_back()
+        assert Group.objects.count() == 1
 
 
 def test_work_is_done_though_the_pool_ends() -> None:
