@@ -50,7 +50,8 @@ class Coalescer:
         if self._last != NEVER:
             token_sent.send_robust(Coalescer, gap=now - self._last)
         self._last = now
-        while len(text) > self._chunk_size:
-            self._emit(text[: self._chunk_size])
-            text = text[self._chunk_size :]
-        self._emit(text)
+        if len(text) <= self._chunk_size:  # nearly always
+            self._emit(text)
+            return
+        for begin in range(0, len(text), self._chunk_size):
+            self._emit(text[begin : begin + self._chunk_size])

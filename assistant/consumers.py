@@ -142,5 +142,5 @@ class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ha
 
 
 async def in_thread(call: Any, *arguments: Any) -> Any:
-    """Call a view, with the thread's database connection given back afterwards."""
+    """Call a view in a thread."""
     return await database_sync_to_async(call, thread_sensitive=False, executor=CALLS)(*arguments)

@@ -1,4 +1,5 @@
 import asyncio
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +20,22 @@ def test_the_text_is_the_same_for_every_chunk_size(pieces: list[str], chunk_size
     tokens = asyncio.run(coalesced())
     assert "".join(tokens) == "".join(pieces)
     assert all(1 <= len(token) <= chunk_size for token in tokens)
+
+
+async def test_to_split_a_long_text_reads_each_part_of_it_once() -> None:
+    read: list[int] = []
+
+    class Text(str):
+        __slots__ = ()
+
+        def __getitem__(self, key: Any) -> "Text":
+            part = Text(super().__getitem__(key))
+            read.append(len(part))
+            return part
+
+    tokens: list[str] = []
+    Coalescer(chunk_size=1, emit=tokens.append).add(Text("a" * 1_000))
+    assert len(tokens) == sum(read) == 1_000
 
 
 async def test_the_first_token_leaves_at_once_and_the_next_ones_together() -> None:
