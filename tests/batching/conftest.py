@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 from asgiref.sync import SyncToAsync, async_to_sync
 from django.conf import settings
+from django.contrib.admin.utils import quote
 from django.core.cache import cache
 from django.db import connections
 from django.test import AsyncClient, Client
+from django.urls import reverse
 
+from batching.models import Batch
 from tests.host import views
 from wire import threads
 
@@ -55,6 +58,11 @@ def let_go() -> None:
     for pool in threads.all_pools():
         pool.disconnect()
     SyncToAsync.single_thread_executor.submit(connections.close_all).result(5)
+
+
+def page_of(batch: Batch) -> str:
+    """Return where the admin shows the batch."""
+    return reverse("admin:batching_batch_change", args=[quote(batch.pk)])
 
 
 def wsgi(method: str, path: str, data: Any = None, **options: Any) -> Any:

@@ -24,6 +24,7 @@ from batching.inspection import ITEMS_SHOWN
 from batching.models import Batch, BatchItem
 from batching.waterfall import Scale, Span, Stretch, scale_of, spoken
 from tests.batching.background import content
+from tests.batching.conftest import page_of
 
 LIST = "/admin/batching/batch/"
 BEGAN = datetime(2026, 3, 5, 12, tzinfo=UTC)
@@ -59,12 +60,8 @@ def described(item: dict[str, Any], began: datetime) -> dict[str, Any]:
     return item
 
 
-def change(batch: Batch) -> str:
-    return reverse("admin:batching_batch_change", args=[quote(batch.pk)])
-
-
 def read(admin: Client, batch: Batch, query: str = "") -> str:
-    response = admin.get(change(batch) + query)
+    response = admin.get(page_of(batch) + query)
     assert response.status_code == 200
     return response.content.decode()
 
@@ -319,7 +316,7 @@ def test_batches_are_read_and_not_edited(admin: Client) -> None:
     page = read(admin, batch)
     assert 'name="_save"' not in page
     assert admin.get(f"{LIST}add/").status_code == 403
-    assert admin.post(change(batch), {"status": "expired"}).status_code == 403
+    assert admin.post(page_of(batch), {"status": "expired"}).status_code == 403
     batch.refresh_from_db()
     assert batch.status == "completed"
 
@@ -625,8 +622,8 @@ def test_an_operator_retries_in_the_name_of_the_caller(db: None) -> None:
     )
     assert (batch.status, batch.total, batch.priority) == ("queued", 1, 0)
     assert batch.items.get().item_id == "bad"
-    assert change(parent) in page
-    assert change(batch) in read(operator, parent)
+    assert page_of(parent) in page
+    assert page_of(batch) in read(operator, parent)
     assert logged() == [("operator", f"Retried as {batch.pk}."), ("operator", f"Retries {parent.pk}.")]
 
 

@@ -21,7 +21,7 @@ from standardwebhooks import Webhook as Verifier
 from batching import retention, webhooks
 from batching.models import Batch, Webhook
 from tests.batching.background import ASYNC, LINES, accepted, drain, lines
-from tests.batching.conftest import item, until, wsgi
+from tests.batching.conftest import item, page_of, until, wsgi
 from tests.batching.service import Service
 from tests.batching.test_server import ROOT
 
@@ -299,7 +299,7 @@ def test_the_admin_says_how_it_went(receiver: Receiver) -> None:
     drain()
     admin = Client()
     admin.force_login(User.objects.create_superuser("admin"))
-    page = admin.get(f"/admin/batching/batch/{batch.pk}/change/").content.decode()
+    page = admin.get(page_of(batch)).content.decode()
     assert "It answered 500." in page
     assert "t0psecret" not in page
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.apps import apps
+from django.contrib.admin.utils import quote
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
@@ -217,7 +218,7 @@ def test_staff_sees_in_the_admin_what_they_were_allowed_and_changes_nothing(ada:
         assert client.post(f"{path}add/", {}).status_code in (403, 404), label
     for kind, name in (("assistant/conversation", "conversation_id"), ("batching/batch", "batch_id")):
         for action in ("change", "delete"):
-            path = f"/admin/{kind}/{ada.ids[name]}/{action}/"
+            path = f"/admin/{kind}/{quote(ada.ids[name])}/{action}/"
             assert client.post(path, {"post": "yes"}).status_code == 403
             assert nobody.get(path).status_code == 403
     assert ada.rows() == before
