@@ -11,7 +11,6 @@ from io import BytesIO
 from typing import Any
 from urllib.parse import unquote, urlencode
 
-from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest, get_script_prefix
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -107,7 +106,7 @@ def built(call: Call, caller: Caller) -> ASGIRequest:
 
 def responded(request: HttpRequest) -> HttpResponseBase:
     """Return Django's response; the events of an answer are still to be read."""
-    response: HttpResponseBase = handler(tuple(settings.MIDDLEWARE)).get_response(request)
+    response: HttpResponseBase = handler().get_response(request)
     if not isinstance(response, AnswerStream):
         response.close()
     return response

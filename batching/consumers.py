@@ -13,7 +13,6 @@ from typing import Any
 
 from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
-from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest, get_script_prefix
 from django.urls import reverse, set_script_prefix
 
@@ -98,6 +97,6 @@ def admitted(scope: Mapping[str, Any], batch_id: str) -> bool:
     request = ASGIRequest(asked, BytesIO())
     if not may_connect(request):
         return False
-    response = handler(tuple(settings.MIDDLEWARE)).get_response(request)
+    response = handler().get_response(request)
     response.close()
     return response.status_code == 200

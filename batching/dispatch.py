@@ -5,7 +5,6 @@ from asyncio import CancelledError
 from collections.abc import Callable
 from contextvars import Context, ContextVar
 
-from django.conf import settings
 from django.core.signals import request_finished, request_started
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -72,7 +71,7 @@ def carried_out(
     response: HttpResponseBase | None = None
     try:
         with span() as current:
-            response = handler(tuple(settings.MIDDLEWARE), ItemHandler).get_response(request)
+            response = handler(ItemHandler).get_response(request)
             tracing.note_answer(current, request, response)
             return read(response)
     finally:
