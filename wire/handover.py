@@ -43,15 +43,12 @@ class Handover:
         # In a context of its own: what Django puts into this one would stay in it.
         context, lent = copy_context(), self._threads.lend()
         context.run(SyncToAsync.thread_sensitive_context.set, lent)
-        try:
-            await asyncio.create_task(self.application(scope, stream.receive, stream.send), context=context)
-        finally:
-            self._threads.take_back(lent)
-        request_id.set(context.get(request_id, "-"))
-        stream.scope = scope = {}  # a stream lives long and doesn't need it
-        del context, lent
-        if stream.parts is not None:
-            await stream.go_on()
+        application = asyncio.create_task(self.application(scope, stream.receive, stream.send), context=context)
+        application.add_done_callback(lambda _: self._threads.take_back(lent))
+        stream.application = application
+        scope = {}  # a stream lives long and doesn't need it, nor what follows
+        del application, context
+        await stream.carry()
 
 
 def taker(scope: Mapping[str, Any]) -> "Stream | None":
@@ -74,13 +71,21 @@ class Stream:
         """Sends a part past the stream, which waits for it; returns False where the stream has to bring it."""
         self.scope: Message = {}
         self.context = Context()
-        self.parts: AsyncGenerator[bytes] | None = None
+        self.application: asyncio.Task[None] | None = None
+        """None once it has ended."""
+        self._failure: BaseException | None = None
+        self._parts: AsyncGenerator[bytes] | None = None
+        # Set when there are parts, or when there won't be any.
+        self._known = asyncio.Event()
+
+    # What the application calls.
 
     def take(self, parts: AsyncGenerator[bytes], *, whole: bool) -> None:
         """Have the stream handed over; parts may be pushed past it where it is `whole` as the view made it."""
-        self.parts = parts
+        self._parts = parts
         if whole and self._push:
             self.push = self._push
+        self._known.set()
 
     async def receive(self) -> Mapping[str, Any]:
         message = await self._receive()
@@ -92,14 +97,36 @@ class Stream:
             # The server logs the end of a request in its own context, perhaps before the application is through.
             self.context.run(request_id.set, request_id.get())
         # The end that Django sends isn't that of the stream.
-        if self.parts is None:
+        if self._parts is None:
             await self._send(message)
 
-    async def go_on(self) -> None:
+    # What the server waits for.
+
+    async def carry(self) -> None:
+        """Return when the application and the stream that it hands over have ended; raise what ended them."""
+        if self.application:
+            self.application.add_done_callback(self._note_end)
+        try:
+            await self._known.wait()
+            if self._parts is not None and not self._client_left:
+                await self._go_on(self._parts)
+        except BaseException:
+            if self.application:
+                self.application.cancel()
+            raise
+        finally:
+            if self.application:
+                await asyncio.wait([self.application])
+        if self._failure:
+            raise self._failure
+
+    def _note_end(self, application: asyncio.Task[None]) -> None:
+        self.application, self.scope = None, {}
+        self._failure = asyncio.CancelledError() if application.cancelled() else application.exception()
+        self._known.set()
+
+    async def _go_on(self, parts: AsyncGenerator[bytes]) -> None:
         """Send the stream until it ends or the client leaves."""
-        parts, self.parts = self.parts, None
-        if parts is None or self._client_left:
-            return
         watching = asyncio.create_task(self._watch(asyncio.current_task()))
         try:
             async with aclosing(parts):
@@ -118,8 +145,10 @@ class Stream:
         await self._send({"type": "http.response.body", "body": part, "more_body": True})
 
     async def _watch(self, sending: "asyncio.Task[Any] | None") -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self._client_left = True
+        """Cancel what sends when the client leaves; as long as the application runs, it is told."""
+        if self.application:
+            await asyncio.wait([self.application])
+        while not self._client_left:
+            await self.receive()
         if sending:
             sending.cancel()

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import pytest
 from asgiref.testing import ApplicationCommunicator
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
+from django.core.signals import request_finished
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
+from wire import handover
 from wire.eventlog import Push
 from wire.handover import PUSH, Handover, Stream
 from wire.middleware import request_id
@@ -116,8 +119,10 @@ async def part(client: ApplicationCommunicator) -> dict[str, Any]:
 async def test_it_goes_on_without_the_request() -> None:
     client = called()
     assert (await begun(client))["body"] == b"one"
-    gc.collect()
-    assert [request() for request in parts.requests] == [None]
+    async with asyncio.timeout(PATIENCE):
+        while parts.requests[0]():  # Django is through a moment later
+            await asyncio.sleep(0.01)
+            gc.collect()
     parts.go_on.set()
     assert await part(client) == {"type": "http.response.body", "body": b"two", "more_body": True}
     assert not (await part(client)).get("more_body")
@@ -145,6 +150,59 @@ async def test_a_client_that_left_before_never_begins_it() -> None:
     await client.send_input({"type": "http.request", "body": b""})
     await client.wait(PATIENCE)
     assert not parts.began or parts.closed
+
+
+async def test_its_first_part_leaves_while_django_is_still_ending_the_request() -> None:
+    may_end = threading.Event()
+
+    def end(**kwargs: Any) -> None:
+        assert may_end.wait(PATIENCE)
+
+    request_finished.connect(end)
+    try:
+        client = called()
+        assert (await begun(client))["body"] == b"one"
+        parts.go_on.set()
+        assert (await part(client))["body"] == b"two"
+        assert not (await part(client)).get("more_body")
+        assert not client.future.done()
+    finally:
+        may_end.set()
+        request_finished.disconnect(end)
+    await client.wait(PATIENCE)
+
+
+async def test_what_fails_after_it_was_handed_over_is_told_once_it_has_ended() -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        handover.taker(scope).take(parts.stream(), whole=True)  # type: ignore[union-attr]  # it is there
+        raise RuntimeError("broken")
+
+    client = ApplicationCommunicator(Handover(application), SCOPE)
+    assert (await begun(client))["body"] == b"one"
+    parts.go_on.set()
+    with pytest.raises(RuntimeError, match="broken"):
+        await client.wait(PATIENCE)
+    assert [client.output_queue.get_nowait().get("body", b"") for _ in range(2)] == [b"two", b""]
+
+
+async def test_a_client_that_leaves_while_django_is_still_ending_the_request_ends_it() -> None:
+    leaving = asyncio.Event()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        handover.taker(scope).take(parts.stream(), whole=True)  # type: ignore[union-attr]  # it is there
+        assert (await receive())["type"] == "http.request"
+        assert (await receive())["type"] == "http.disconnect"
+        leaving.set()
+        await asyncio.sleep(0.05)
+
+    client = ApplicationCommunicator(Handover(application), SCOPE)
+    assert (await begun(client))["body"] == b"one"
+    await client.send_input({"type": "http.disconnect"})
+    await client.wait(PATIENCE)
+    assert leaving.is_set()
+    assert parts.closed
 
 
 async def test_what_a_middleware_made_of_it_is_sent(settings: Any) -> None:
