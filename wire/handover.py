@@ -8,9 +8,10 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from contextvars import Context, copy_context
+from functools import partial
 from typing import Any
 
-from asgiref.sync import SyncToAsync
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 
 from wire.lifespan import Application, Message, Receive, Send
 from wire.middleware import request_id
@@ -23,7 +24,7 @@ PUSH = "wire.push"
 
 
 class Handover:
-    """An ASGI application around Django's: sends the streams that responses hand over, once Django is through.
+    """An ASGI application around Django's: sends the streams that responses hand over, while Django ends the request.
 
     Without it, or where a middleware has put something else in a stream's place, Django sends the stream.
     """
@@ -44,11 +45,14 @@ class Handover:
         context, lent = copy_context(), self._threads.lend()
         context.run(SyncToAsync.thread_sensitive_context.set, lent)
         application = asyncio.create_task(self.application(scope, stream.receive, stream.send), context=context)
-        application.add_done_callback(lambda _: self._threads.take_back(lent))
+        application.add_done_callback(partial(self._take_back, lent))
         stream.application = application
         scope = {}  # a stream lives long and doesn't need it, nor what follows
-        del application, context
+        del application, context, lent
         await stream.carry()
+
+    def _take_back(self, lent: ThreadSensitiveContext, application: asyncio.Task[None]) -> None:
+        self._threads.take_back(lent)
 
 
 def taker(scope: Mapping[str, Any]) -> "Stream | None":
@@ -64,6 +68,20 @@ def no_push(part: bytes) -> bool:
 class Stream:
     """What the application says and hears, and the stream that it hands over."""
 
+    __slots__ = (
+        "_client_left",
+        "_failure",
+        "_known",
+        "_parts",
+        "_push",
+        "_receive",
+        "_send",
+        "application",
+        "context",
+        "push",
+        "scope",
+    )
+
     def __init__(self, receive: Receive, send: Send, push: Callable[[bytes], bool] | None = None) -> None:
         self._receive, self._send, self._push = receive, send, push
         self._client_left = False
@@ -75,8 +93,8 @@ class Stream:
         """None once it has ended."""
         self._failure: BaseException | None = None
         self._parts: AsyncGenerator[bytes] | None = None
-        # Set when there are parts, or when there won't be any.
-        self._known = asyncio.Event()
+        # Done when there are parts, or when there won't be any.
+        self._known = asyncio.get_running_loop().create_future()
 
     # What the application calls.
 
@@ -85,7 +103,7 @@ class Stream:
         self._parts = parts
         if whole and self._push:
             self.push = self._push
-        self._known.set()
+        self._know()
 
     async def receive(self) -> Mapping[str, Any]:
         message = await self._receive()
@@ -107,7 +125,7 @@ class Stream:
         if self.application:
             self.application.add_done_callback(self._note_end)
         try:
-            await self._known.wait()
+            await self._known
             if self._parts is not None and not self._client_left:
                 await self._go_on(self._parts)
         except BaseException:
@@ -123,7 +141,11 @@ class Stream:
     def _note_end(self, application: asyncio.Task[None]) -> None:
         self.application, self.scope = None, {}
         self._failure = asyncio.CancelledError() if application.cancelled() else application.exception()
-        self._known.set()
+        self._know()
+
+    def _know(self) -> None:
+        if not self._known.done():
+            self._known.set_result(None)
 
     async def _go_on(self, parts: AsyncGenerator[bytes]) -> None:
         """Send the stream until it ends or the client leaves."""
