@@ -5,6 +5,7 @@ stream that lives for minutes that is more than the stream itself, and each of i
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from contextvars import Context, copy_context
@@ -16,6 +17,8 @@ from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 from wire.lifespan import Application, Message, Receive, Send
 from wire.middleware import request_id
 from wire.threads import Threads
+
+logger = logging.getLogger(__name__)
 
 KEY = "wire.handover"
 # In the scope of a server that takes a part of a response without being waited for, or says that it can't: a function
@@ -71,6 +74,7 @@ class Stream:
     __slots__ = (
         "_client_left",
         "_failure",
+        "_is_given_up",
         "_known",
         "_parts",
         "_push",
@@ -84,7 +88,7 @@ class Stream:
 
     def __init__(self, receive: Receive, send: Send, push: Callable[[bytes], bool] | None = None) -> None:
         self._receive, self._send, self._push = receive, send, push
-        self._client_left = False
+        self._client_left = self._is_given_up = False
         self.push: Callable[[bytes], bool] = no_push
         """Sends a part past the stream, which waits for it; returns False where the stream has to bring it."""
         self.scope: Message = {}
@@ -121,26 +125,40 @@ class Stream:
     # What the server waits for.
 
     async def carry(self) -> None:
-        """Return when the application and the stream that it hands over have ended; raise what ended them."""
+        """Return when the application and the stream that it hands over have ended; raise what ended them.
+
+        A stream that fails leaves the application to its end, in which Django closes what the request has opened.
+        """
         if self.application:
             self.application.add_done_callback(self._note_end)
         try:
             await self._known
-            if self._parts is not None and not self._client_left:
-                await self._go_on(self._parts)
-        except BaseException:
+            try:
+                if self._parts is not None and not self._client_left:
+                    await self._go_on(self._parts)
+            except Exception:
+                await self._ended()
+                raise
+            await self._ended()
+        except asyncio.CancelledError:
             if self.application:
                 self.application.cancel()
+                await self._ended()
             raise
-        finally:
-            if self.application:
-                await asyncio.wait([self.application])
         if self._failure:
             raise self._failure
 
+    async def _ended(self) -> None:
+        if self.application:
+            await asyncio.wait([self.application])
+
     def _note_end(self, application: asyncio.Task[None]) -> None:
         self.application, self.scope = None, {}
-        self._failure = asyncio.CancelledError() if application.cancelled() else application.exception()
+        if self._parts is None:
+            self._failure = asyncio.CancelledError() if application.cancelled() else application.exception()
+        elif not application.cancelled() and (failure := application.exception()):
+            # Not kept: what it holds is the request, and the stream may live long.
+            logger.error("application=failed error=%s", type(failure).__name__, exc_info=failure)
         self._know()
 
     def _know(self) -> None:
@@ -158,7 +176,7 @@ class Stream:
                     await self._say(part)
             await self._send({"type": "http.response.body"})
         except asyncio.CancelledError:
-            if not self._client_left:
+            if not self._is_given_up:
                 raise
         finally:
             watching.cancel()
@@ -173,4 +191,5 @@ class Stream:
         while not self._client_left:
             await self.receive()
         if sending:
+            self._is_given_up = True
             sending.cancel()

@@ -172,18 +172,92 @@ async def test_its_first_part_leaves_while_django_is_still_ending_the_request() 
     await client.wait(PATIENCE)
 
 
-async def test_what_fails_after_it_was_handed_over_is_told_once_it_has_ended() -> None:
+async def test_what_fails_after_it_was_handed_over_is_told_at_once_and_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Held: ...
+
+    told: list[str] = []
+    # pytest's own log would keep what it is told.
+    monkeypatch.setattr(handover.logger, "error", lambda line, name, exc_info: told.append(line % name))
+
+    held: list[weakref.ref[Held]] = []
+
     async def application(scope: Any, receive: Any, send: Any) -> None:
+        here = Held()
+        held.append(weakref.ref(here))
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        handover.taker(scope).take(parts.stream(), whole=True)  # type: ignore[union-attr]  # it is there
+        taken(scope)
         raise RuntimeError("broken")
 
     client = ApplicationCommunicator(Handover(application), SCOPE)
     assert (await begun(client))["body"] == b"one"
+    assert told == ["application=failed error=RuntimeError"]
+    gc.collect()
+    assert held[0]() is None
     parts.go_on.set()
+    assert (await part(client))["body"] == b"two"
+    await client.wait(PATIENCE)
+
+
+def taken(scope: Any) -> None:
+    """Do what a response does that hands its stream over."""
+    stream = handover.taker(scope)
+    assert stream
+    stream.take(parts.stream(), whole=True)
+
+
+async def test_a_stream_that_fails_at_once_leaves_django_to_its_end() -> None:
+    async def broken() -> AsyncGenerator[bytes]:
+        raise RuntimeError("broken")
+        yield
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        stream = handover.taker(scope)
+        assert stream
+        stream.take(broken(), whole=True)
+        await asyncio.sleep(0.05)
+        ended.set()
+
+    ended = asyncio.Event()
+    client = ApplicationCommunicator(Handover(application), SCOPE)
+    await client.send_input({"type": "http.request", "body": b""})
     with pytest.raises(RuntimeError, match="broken"):
         await client.wait(PATIENCE)
-    assert [client.output_queue.get_nowait().get("body", b"") for _ in range(2)] == [b"two", b""]
+    assert ended.is_set()
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_an_application_that_does_not_end_is_cancelled_after_its_stream(leaves: bool) -> None:
+    cancelled, listening = asyncio.Event(), asyncio.Event()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            taken(scope)
+            await receive()
+            if leaves:
+                assert (await receive())["type"] == "http.disconnect"
+            listening.set()
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    client = ApplicationCommunicator(Handover(application), SCOPE)
+    assert (await begun(client))["body"] == b"one"
+    if leaves:
+        await client.send_input({"type": "http.disconnect"})
+    else:
+        parts.go_on.set()
+        while (await part(client)).get("more_body"):
+            pass
+    await asyncio.wait_for(listening.wait(), PATIENCE)
+    client.future.cancel()
+    await asyncio.gather(client.future, return_exceptions=True)
+    assert client.future.cancelled()
+    assert cancelled.is_set()
+    assert parts.closed
 
 
 async def test_a_client_that_leaves_while_django_is_still_ending_the_request_ends_it() -> None:
@@ -191,7 +265,7 @@ async def test_a_client_that_leaves_while_django_is_still_ending_the_request_end
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        handover.taker(scope).take(parts.stream(), whole=True)  # type: ignore[union-attr]  # it is there
+        taken(scope)
         assert (await receive())["type"] == "http.request"
         assert (await receive())["type"] == "http.disconnect"
         leaving.set()
