@@ -6,7 +6,6 @@ import logging
 from contextlib import aclosing, suppress
 from typing import Any
 
-from channels.db import database_sync_to_async
 from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.http.response import HttpResponseBase
@@ -63,7 +62,7 @@ class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ha
                 reader.cancel()
 
     async def connect(self) -> None:
-        response = await in_thread(handshake, self.caller)
+        response = await CALLS.sync_to_async(handshake)(self.caller)
         if response.status_code >= 300:
             await self.refuse(response)
         await self.accept(headers=self.named())
@@ -93,7 +92,7 @@ class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ha
         elif len(text_data.encode(errors="surrogatepass")) > StrictJSONParser().max_bytes():
             await self.end(TOO_BIG)
         else:
-            await self.take(await in_thread(frames.answered, text_data, self.caller, frozenset(self.reading)))
+            await self.take(await CALLS.sync_to_async(frames.answered)(text_data, self.caller, frozenset(self.reading)))
 
     async def end(self, code: int) -> None:
         await self.close(code)
@@ -139,8 +138,3 @@ class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ha
     async def say(self, text: str) -> None:
         with suppress(OSError):  # how ASGI says that the client has gone, which `disconnect` says too
             await self.send(text_data=text)
-
-
-async def in_thread(call: Any, *arguments: Any) -> Any:
-    """Call a view in a thread."""
-    return await database_sync_to_async(call, thread_sensitive=False, executor=CALLS)(*arguments)

@@ -130,7 +130,8 @@ class Stream:
         A stream that fails leaves the application to its end, in which Django closes what the request has opened.
         """
         if self.application:
-            self.application.add_done_callback(self._note_end)
+            # In the context that has the request's id by then.
+            self.application.add_done_callback(self._note_end, context=self.context)
         try:
             await self._known
             try:

@@ -243,10 +243,10 @@ async def test_readers_elsewhere_hear_that_a_process_was_killed(
             # Nobody has to ask: the others look every ten seconds who is gone.
             heard = await elsewhere.rest()
     assert heard[-1] == INTERRUPTED
-    while (found := await message(http, pair[0], message_id))[
-        "status"
-    ] == "running":  # its row comes after its last event
+    found = await message(http, pair[0], message_id)
+    while found["status"] == "running":  # its row comes after its last event
         await asyncio.sleep(0.05)
+        found = await message(http, pair[0], message_id)
     assert (found["status"], found["response"]) == ("interrupted", "One two")
     async with following(http, pair[0], message_id) as again:
         assert await again.rest() == heard

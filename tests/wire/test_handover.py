@@ -177,22 +177,25 @@ async def test_what_fails_after_it_was_handed_over_is_told_at_once_and_not_kept(
 ) -> None:
     class Held: ...
 
-    told: list[str] = []
+    told: list[tuple[str, str]] = []
     # pytest's own log would keep what it is told.
-    monkeypatch.setattr(handover.logger, "error", lambda line, name, exc_info: told.append(line % name))
+    monkeypatch.setattr(
+        handover.logger, "error", lambda line, name, exc_info: told.append((request_id.get(), line % name))
+    )
 
     held: list[weakref.ref[Held]] = []
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
         here = Held()
         held.append(weakref.ref(here))
+        request_id.set("its-id")
         await send({"type": "http.response.start", "status": 200, "headers": []})
         taken(scope)
         raise RuntimeError("broken")
 
     client = ApplicationCommunicator(Handover(application), SCOPE)
     assert (await begun(client))["body"] == b"one"
-    assert told == ["application=failed error=RuntimeError"]
+    assert told == [("its-id", "application=failed error=RuntimeError")]
     gc.collect()
     assert held[0]() is None
     parts.go_on.set()
@@ -200,11 +203,11 @@ async def test_what_fails_after_it_was_handed_over_is_told_at_once_and_not_kept(
     await client.wait(PATIENCE)
 
 
-def taken(scope: Any) -> None:
+def taken(scope: Any, content: AsyncGenerator[bytes] | None = None) -> None:
     """Do what a response does that hands its stream over."""
     stream = handover.taker(scope)
     assert stream
-    stream.take(parts.stream(), whole=True)
+    stream.take(content or parts.stream(), whole=True)
 
 
 async def test_a_stream_that_fails_at_once_leaves_django_to_its_end() -> None:
@@ -214,9 +217,7 @@ async def test_a_stream_that_fails_at_once_leaves_django_to_its_end() -> None:
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        stream = handover.taker(scope)
-        assert stream
-        stream.take(broken(), whole=True)
+        taken(scope, broken())
         await asyncio.sleep(0.05)
         ended.set()
 
