@@ -7,7 +7,7 @@ from django.core.checks import CheckMessage, Error, register
 from django.core.exceptions import ImproperlyConfigured
 from rest_framework.settings import api_settings
 
-from assistant import sharing
+from assistant.cluster import sharing
 from assistant.conf import get_settings
 
 
@@ -24,14 +24,14 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
 @register("assistant")
 def check_scopes(**kwargs: Any) -> list[CheckMessage]:
     """Refuse to take API keys without holding them to their scopes."""
-    from assistant.authentication import APIKeyAuthentication  # these want the apps to be there
-    from assistant.permissions import HasScope
+    from assistant.api.authentication import APIKeyAuthentication  # these want the apps to be there
+    from assistant.api.permissions import HasScope
 
     if not has(api_settings.DEFAULT_AUTHENTICATION_CLASSES, APIKeyAuthentication):
         return []
     if has(api_settings.DEFAULT_PERMISSION_CLASSES, HasScope):
         return []
-    sentence = "DEFAULT_PERMISSION_CLASSES has to hold assistant.permissions.HasScope: keys would pass their scopes."
+    sentence = f"DEFAULT_PERMISSION_CLASSES has to hold {HasScope.__module__}.HasScope: keys would pass their scopes."
     return [Error(sentence, id="assistant.E002")]
 
 

@@ -3,11 +3,11 @@
 import asyncio
 from contextlib import aclosing
 
-from assistant import leases, sharing
+from assistant.answers.run import registry
+from assistant.cluster import leases, sharing
 from assistant.conf import get_settings
 from assistant.models import Agent
 from assistant.providers import Model, ModelRequest, get_model
-from assistant.runs import registry
 from assistant.threads import in_thread
 
 # A local model answers so many at once, and each place remembers the instructions that it has read.

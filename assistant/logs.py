@@ -3,7 +3,7 @@
 import logging
 from contextvars import Context, ContextVar
 
-from wire.middleware import request_id
+from wire.observe.request_id import request_id
 
 message_id: ContextVar[str] = ContextVar("message_id", default="-")
 

@@ -9,10 +9,10 @@ from django.dispatch import receiver
 from prometheus_client import Counter, Gauge, Histogram
 
 from assistant import signals
-from assistant.admission import PROCESS, Bound, admission
+from assistant.answers.admission import PROCESS, Bound, admission
 from assistant.errors import CallerError, ModelError, ToolTimeout
 from assistant.models import Message
-from assistant.toolbox import Tool
+from assistant.tools.toolbox import Tool
 
 RUNNING = Gauge("assistant_answers_running", "Answers that are being written.")
 STREAMS = Gauge("assistant_streams_open", "Streams and plain calls that read an answer as it is written.")

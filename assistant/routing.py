@@ -2,6 +2,6 @@
 
 from django.urls import path
 
-from assistant.consumers import ChatConsumer
+from assistant.websocket.consumer import ChatConsumer
 
 websocket_urlpatterns = [path("ws/agent/chat", ChatConsumer.as_asgi())]

@@ -7,7 +7,7 @@ from contextvars import copy_context
 
 from django.db import close_old_connections
 
-from wire.threads import Pool
+from wire.asgi.threads import Pool
 
 # What answers store.
 STORING = Pool(4, "assistant-store")

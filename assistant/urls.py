@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from assistant import views
+from assistant.api import views
 
 app_name = "assistant"
 

@@ -21,20 +21,22 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
-from batching import acceptance, curl, exports, fleet, progress, queue, resident
+from batching.api import progress
+from batching.background import accept, celery, embedded, queue
 from batching.conf import get_settings
 from batching.errors import BatchError
-from batching.inspection import PAGE_ROOM, Choice, Inspection, choice_of, mark_of_batch
-from batching.live import SOCKET, live
-from batching.masking import masked_address
+from batching.inspection import curl, export
+from batching.inspection.dates import DatedBatches
+from batching.inspection.inspection import PAGE_ROOM, Choice, Inspection, choice_of, mark_of_batch
+from batching.inspection.live import SOCKET, live
+from batching.inspection.overview import Overview
+from batching.items.request_factory import origin_of
 from batching.models import Batch, BatchItem, Webhook
-from batching.origin import origin_of
-from batching.overview import Overview
-from batching.periods import DatedBatches
+from batching.records.masking import masked_address
 from wire.admin import ReadOnly
-from wire.durations import spoken
-from wire.middleware import request_id
-from wire.threads import give_connections_back
+from wire.asgi.threads import give_connections_back
+from wire.observe.durations import spoken
+from wire.observe.request_id import request_id
 
 # What may be done beside viewing: cancelling and retrying; reading what was asked and answered.
 OPERATE, READ = "batching.operate_batch", "batching.view_batchitem"
@@ -230,12 +232,12 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
         parent = self.found(request, batch_id, OPERATE)
         current = request_id.get()
         try:
-            batch = acceptance.again(parent, request_id="" if current == "-" else current, settings=get_settings())
+            batch = accept.again(parent, request_id="" if current == "-" else current, settings=get_settings())
         except BatchError as error:
             self.message_user(request, error.message, messages.ERROR)
             return HttpResponseRedirect(page_of(parent))
-        resident.wake()
-        fleet.call_for(batch)
+        embedded.wake()
+        celery.call_for(batch)
         self.log_change(request, parent, f"Retried as {batch}.")
         self.log_addition(request, batch, f"Retries {parent}.")
         self.message_user(request, f"This batch retries {parent}.", messages.SUCCESS)
@@ -244,9 +246,9 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
     @method_decorator(require_POST)
     def download_view(self, request: HttpRequest, batch_id: str, kind: str) -> HttpResponseBase:
         batch = self.found(request, batch_id, READ)
-        if kind not in exports.FORMATS:
+        if kind not in export.FORMATS:
             raise Http404
-        media_type, parts = exports.FORMATS[kind]
+        media_type, parts = export.FORMATS[kind]
         self.log_change(request, batch, f"Downloaded as {kind.upper()}.")
         give_connections_back()
         response = progress.response(parts(batch.pk), media_type, in_server=origin_of(request).in_server)

@@ -2,14 +2,14 @@
 
 import asyncio
 
-from batching import resident
+from batching.background import embedded
 
 
 async def startup() -> None:
     """Go on with background batches where a process that ended has left them."""
-    resident.start()
+    embedded.start()
 
 
 async def shutdown() -> None:
     """Give back what can't be finished in a moment."""
-    await asyncio.to_thread(resident.stop)
+    await asyncio.to_thread(embedded.stop)

@@ -114,8 +114,8 @@ class Batch(models.Model):
     parent = models.ForeignKey(
         "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retries", help_text="What it retries."
     )
-    origin = models.JSONField(null=True, blank=True, editable=False)  # see batching.origin.kept
-    identity = models.JSONField(null=True, blank=True, editable=False)  # see batching.identity
+    origin = models.JSONField(null=True, blank=True, editable=False)  # see batching.items.request_factory.kept
+    identity = models.JSONField(null=True, blank=True, editable=False)  # see batching.run.identity
     retry_before = models.DateTimeField(
         null=True, blank=True, editable=False, help_text="Until then the requests of its failed items are kept."
     )

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from batching.consumers import BatchConsumer
-from batching.live import SOCKET
+from batching.inspection.consumer import BatchConsumer
+from batching.inspection.live import SOCKET
 
 websocket_urlpatterns = [path(f"{SOCKET}<slug:batch_id>", BatchConsumer.as_asgi())]

@@ -16,15 +16,16 @@ from celery import bootsteps, shared_task
 from celery.signals import worker_init
 from celery.worker.state import reserved_requests
 
-from batching import fleet, loops
+from batching.background import celery
+from batching.background.engine import Engine
 from batching.conf import get_settings
-from batching.engine import Engine
+from batching.run import event_loop
 
 # Seconds between two looks of a worker that has a place free.
 LOOK = 5.0
 
 
-@shared_task(name=fleet.TASK, acks_late=True, reject_on_worker_lost=True, ignore_result=True)
+@shared_task(name=celery.TASK, acks_late=True, reject_on_worker_lost=True, ignore_result=True)
 def work() -> None:
     """Work on background batches for a while, then let the next in the line."""
     settings = get_settings()
@@ -35,9 +36,9 @@ def work() -> None:
         return await engine.run_for(settings.BATCH_SLICE)
 
     with ending_before_sigterm(lambda: making.result().stop()):
-        goes_on = loops.wait(take_turn, in_server=False)
+        goes_on = event_loop.wait(take_turn, in_server=False)
     if goes_on:
-        fleet.wake(1)
+        celery.wake(1)
 
 
 @contextmanager
@@ -76,7 +77,7 @@ class Look(bootsteps.StartStopStep):
 
 def look(consumer: Any) -> None:
     if len(reserved_requests) < consumer.pool.num_processes:
-        fleet.wake(1)
+        celery.wake(1)
 
 
 @worker_init.connect

@@ -2,15 +2,15 @@
 
 from django.urls import path
 
-from batching import background, views
+from batching.api import background_views, views
 
 app_name = "batching"
 
 urlpatterns = [
     path("batch", views.BatchesView.as_view(), name="batches"),
     path("batch/<str:batch_id>", views.BatchView.as_view(), name="batch"),
-    path("batch/<str:batch_id>/results", background.BatchResultsView.as_view(), name="batch-results"),
-    path("batch/<str:batch_id>/events", background.BatchEventsView.as_view(), name="batch-events"),
-    path("batch/<str:batch_id>/cancel", background.BatchCancelView.as_view(), name="batch-cancel"),
-    path("batch/<str:batch_id>/retry", background.BatchRetryView.as_view(), name="batch-retry"),
+    path("batch/<str:batch_id>/results", background_views.BatchResultsView.as_view(), name="batch-results"),
+    path("batch/<str:batch_id>/events", background_views.BatchEventsView.as_view(), name="batch-events"),
+    path("batch/<str:batch_id>/cancel", background_views.BatchCancelView.as_view(), name="batch-cancel"),
+    path("batch/<str:batch_id>/retry", background_views.BatchRetryView.as_view(), name="batch-retry"),
 ]

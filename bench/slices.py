@@ -54,8 +54,8 @@ def accept(view: str, items: int) -> Any:
 
 
 async def work(seconds: float) -> bool:
+    from batching.background.engine import Engine
     from batching.conf import get_settings
-    from batching.engine import Engine
 
     return await Engine(get_settings()).run_for(seconds)
 

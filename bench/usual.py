@@ -2,7 +2,7 @@
 
 from bench.settings import *  # noqa: F403
 
-# Those of wire.unthreaded are named as what they stand in for.
+# Those of wire.asgi.middleware are named as what they stand in for.
 THEIRS = {
     "AuthenticationMiddleware": "django.contrib.auth.middleware",
     "CommonMiddleware": "django.middleware.common",
@@ -17,7 +17,7 @@ THEIRS = {
 
 def theirs(path: str) -> str:
     module, _, name = path.rpartition(".")
-    return f"{THEIRS[name]}.{name}" if module == "wire.unthreaded" else path
+    return f"{THEIRS[name]}.{name}" if module == "wire.asgi.middleware" else path
 
 
 MIDDLEWARE = [theirs(path) for path in MIDDLEWARE]  # noqa: F405

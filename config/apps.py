@@ -10,10 +10,10 @@ class ServiceConfig(AppConfig):
     verbose_name = "Service"
 
     def ready(self) -> None:
-        from config import observing, production, throttles  # noqa: F401  # they want the apps to be there
+        from config import observe, production, throttles  # noqa: F401  # they want the apps to be there
 
         production.check(settings)
-        observing.begin()
+        observe.begin()
 
 
 class AdminConfig(DjangoAdminConfig):

@@ -24,8 +24,8 @@ from assistant import lifespan as assistant
 from assistant.routing import websocket_urlpatterns as chats
 from batching import lifespan as batching
 from batching.routing import websocket_urlpatterns as batches
-from wire.handover import Handover
-from wire.lifespan import Application, Lifespan, Message, Receive, Send
+from wire.asgi.detached import Handover
+from wire.asgi.lifespan import Application, Lifespan, Message, Receive, Send
 
 
 def with_static_files(application: ASGIHandler) -> Application:

@@ -9,9 +9,9 @@ from django.contrib.auth import get_user_model
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 
-from assistant.figures import Figures as Answers
-from batching.figures import Figures as Batches
-from wire.figures import PERIODS, Period
+from assistant.observe.statistics import Figures as Answers
+from batching.inspection.statistics import Figures as Batches
+from wire.observe.statistics import PERIODS, Period
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 import assistant.metrics  # noqa: F401  # importing switches them on, these three
 import batching.metrics  # noqa: F401
-import wire.metrics  # noqa: F401
+import wire.observe.metrics  # noqa: F401
 from wire.errors import json_error
 
 

@@ -193,9 +193,9 @@ PRODUCTION: list[Rule] = [
     (
         lambda s: (
             not lets_anybody_in(s)
-            and "assistant.permissions.HasScope" not in s.REST_FRAMEWORK["DEFAULT_PERMISSION_CLASSES"]
+            and "assistant.api.permissions.HasScope" not in s.REST_FRAMEWORK["DEFAULT_PERMISSION_CLASSES"]
         ),
-        "DEFAULT_PERMISSION_CLASSES has to hold assistant.permissions.HasScope: keys would pass their scopes.",
+        "DEFAULT_PERMISSION_CLASSES has to hold assistant.api.permissions.HasScope: keys would pass their scopes.",
     ),
     (
         lambda s: not s.REST_FRAMEWORK.get("DEFAULT_AUTHENTICATION_CLASSES"),

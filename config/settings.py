@@ -144,20 +144,20 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "wire.middleware.request_id_middleware",
+    "wire.observe.request_id.request_id_middleware",
     *(["config.middleware.development_middleware"] if DEBUG else []),
     "config.middleware.health_middleware",
-    *(["wire.metrics.metrics_middleware"] if METRICS_TOKEN or METRICS_PORT is not None else []),
-    *(["wire.tracing.tracing_middleware"] if OTEL_EXPORTER_OTLP_ENDPOINT else []),
-    "wire.middleware.json_errors_middleware",
-    "wire.unthreaded.SecurityMiddleware",
-    "wire.unthreaded.ContentSecurityPolicyMiddleware",
-    "wire.unthreaded.SessionMiddleware",
-    "wire.unthreaded.CommonMiddleware",
-    "wire.unthreaded.CsrfViewMiddleware",
-    "wire.unthreaded.AuthenticationMiddleware",
-    "wire.unthreaded.MessageMiddleware",
-    "wire.unthreaded.XFrameOptionsMiddleware",
+    *(["wire.observe.metrics.metrics_middleware"] if METRICS_TOKEN or METRICS_PORT is not None else []),
+    *(["wire.observe.tracing.tracing_middleware"] if OTEL_EXPORTER_OTLP_ENDPOINT else []),
+    "wire.observe.request_id.json_errors_middleware",
+    "wire.asgi.middleware.SecurityMiddleware",
+    "wire.asgi.middleware.ContentSecurityPolicyMiddleware",
+    "wire.asgi.middleware.SessionMiddleware",
+    "wire.asgi.middleware.CommonMiddleware",
+    "wire.asgi.middleware.CsrfViewMiddleware",
+    "wire.asgi.middleware.AuthenticationMiddleware",
+    "wire.asgi.middleware.MessageMiddleware",
+    "wire.asgi.middleware.XFrameOptionsMiddleware",
 ]
 # They look for Django's middlewares by their names alone; config.production finds these too.
 SILENCED_SYSTEM_CHECKS = ["security.W001", "security.W002", "security.W003"]
@@ -222,18 +222,18 @@ TEMPLATES = [
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "assistant.authentication.APIKeyAuthentication",
+        "assistant.api.authentication.APIKeyAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": [
-        "assistant.permissions.IsAuthenticatedOrDevelopment",
-        "assistant.permissions.HasScope",
+        "assistant.api.permissions.IsAuthenticatedOrDevelopment",
+        "assistant.api.permissions.HasScope",
     ],
-    "DEFAULT_PARSER_CLASSES": ["wire.rest.StrictJSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["wire.api.rest.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "wire.rest.AlwaysJSON",
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "wire.api.rest.AlwaysJSON",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "EXCEPTION_HANDLER": "wire.views.exception_handler",
+    "EXCEPTION_HANDLER": "wire.api.views.exception_handler",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
     "DEFAULT_THROTTLE_CLASSES": [
         "config.throttles.KeyThrottle",
@@ -262,12 +262,12 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "filters": {
-        "request_id": {"()": "wire.middleware.RequestIDFilter"},
+        "request_id": {"()": "wire.observe.request_id.RequestIDFilter"},
         "message_id": {"()": "assistant.logs.MessageIDFilter"},
     },
     "formatters": {
         "line": {"format": "%(asctime)s %(levelname)s %(name)s request=%(request_id)s %(message)s"},
-        "json": {"()": "wire.logs.JSONFormatter"},
+        "json": {"()": "wire.observe.logs.JSONFormatter"},
     },
     "handlers": {
         "console": {

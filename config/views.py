@@ -8,10 +8,10 @@ from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
-from assistant import sharing
+from assistant.cluster import sharing
 from assistant.conf import get_settings
 from assistant.providers import get_model
-from wire import draining
+from wire.asgi import draining
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from wire import telemetry, tracing
+from wire.observe import telemetry, tracing
 
-MIDDLEWARE = "wire.tracing.tracing_middleware"
+MIDDLEWARE = "wire.observe.tracing.tracing_middleware"
 
 
 class Spans:

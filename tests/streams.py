@@ -3,8 +3,8 @@
 from collections.abc import AsyncIterable
 from typing import Any
 
+from assistant.api.verifier import Verifier, read_frames
 from assistant.conf import get_settings
-from assistant.verifier import Verifier, read_frames
 
 
 def parse(stream: bytes) -> list[tuple[int, dict[str, Any]]]:

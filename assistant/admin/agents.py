@@ -8,7 +8,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from assistant import readiness
+from assistant.admin import readiness
 from assistant.admin.conversations import READ, page_of
 from assistant.admin.forms import AgentForm
 from assistant.models import Agent

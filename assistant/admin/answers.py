@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from assistant.admin.conversations import page_of
 from assistant.models import Message
 from wire.admin import ReadOnly
-from wire.durations import spoken
+from wire.observe.durations import spoken
 
 
 @admin.register(Message)

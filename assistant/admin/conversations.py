@@ -13,8 +13,8 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from assistant.admin.transcript import Retelling
 from assistant.models import Conversation, Message
-from assistant.retelling import Retelling
 from wire.admin import ReadOnly
 
 # A conversation's title is the first words of what was asked.

@@ -13,13 +13,13 @@ from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from assistant import uploads
 from assistant.admin.forms import AddForm
-from assistant.lookup import Lookup, look_up
+from assistant.admin.lookup import Lookup, look_up
 from assistant.models import Document
-from assistant.search import MAX_QUERY_CHARS
+from assistant.search import uploads
+from assistant.search.query import MAX_QUERY_CHARS
 from wire.conf import read
-from wire.limits import Limits
+from wire.server.limits import Limits
 
 # What a form has beside its files: its other fields, and the parts' headers.
 FORM_BYTES = 65_536

@@ -8,9 +8,11 @@ from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import UploadedFile
 from django.template.defaultfilters import filesizeformat
 
-from assistant import readiness, toolbox, uploads
-from assistant.documents import MAX_TITLE_CHARS, Reading, Unreadable, storable
+from assistant.admin import readiness
 from assistant.models import Agent
+from assistant.search import uploads
+from assistant.search.documents import MAX_TITLE_CHARS, Reading, Unreadable, storable
+from assistant.tools import toolbox
 
 
 class AgentForm(forms.ModelForm):

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 
-from assistant.assets import SMOLLM2
 from assistant.conf import get_settings
 from assistant.errors import ModelUnreachable
 from assistant.events import Token, ToolCall
 from assistant.providers import Completion, ModelRequest
+from assistant.providers.assets import SMOLLM2
 from assistant.providers.claim import Address
 from assistant.providers.llama import CONTEXT_TOKENS, SLOTS
 from assistant.providers.openai import OpenAIModel

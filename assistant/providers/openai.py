@@ -32,10 +32,10 @@ from assistant.errors import ModelError, ModelRefusedCredentials, ModelTimeout, 
 from assistant.events import Token, ToolCall
 from assistant.providers import Completion, ModelRequest
 from assistant.providers.blocks import Blocks
-from assistant.providers.completions import UNREADABLE, Answer, encode
+from assistant.providers.chat_completions import UNREADABLE, Answer, encode
 from assistant.providers.faults import Fault
-from assistant.providers.per_loop import PerLoop
-from wire import tracing
+from wire.asgi.per_loop import PerLoop
+from wire.observe import tracing
 
 # Newer models of OpenAI's refuse `max_tokens`; other servers know nothing else.
 OPENAI_ITSELF = re.compile(r"https://(\w+\.)?api\.openai\.com(?=[:/]|$)")

@@ -13,10 +13,10 @@ from assistant.conf import get_settings
 from assistant.errors import AssistantError, ContextTooLong, ModelError, ModelTimeout, ModelUnreachable
 from assistant.events import Token, ToolCall, Usage
 from assistant.providers import Completion, ModelRequest, ToolSpec
-from assistant.providers.completions import Mender, PartialCall
+from assistant.providers.chat_completions import Mender, PartialCall
 from assistant.providers.faults import Fault, described, failed, seconds
-from assistant.providers.per_loop import PerLoop
-from wire import tracing
+from wire.asgi.per_loop import PerLoop
+from wire.observe import tracing
 
 try:
     from pydantic_ai import exceptions, messages

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from django import template
 
-from wire.durations import spoken
+from wire.observe.durations import spoken
 
 register = template.Library()
 

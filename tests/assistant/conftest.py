@@ -13,12 +13,12 @@ from django.contrib.auth.models import User
 from django.db import connection, connections
 from django.test import AsyncClient
 
+from assistant.answers.run import registry
 from assistant.models import APIKey
 from assistant.providers import get_model, load
-from assistant.runs import registry
 from tests.processes import data_directory
 from tests.upstream import Upstream
-from wire import threads
+from wire.asgi import threads
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ from django.contrib.auth.models import AnonymousUser
 from django.db import DatabaseError
 from django.test import AsyncClient, Client
 
-from assistant import turns
-from assistant.admission import Admission, Bound, admission
+from assistant.answers import turns
+from assistant.answers.admission import Admission, Bound, admission
+from assistant.answers.run import Run, registry
 from assistant.errors import Busy, TooManyAnswers
 from assistant.models import Message
-from assistant.runs import Run, registry
 from tests import streams
 from tests.upstream import Hold, Script, Upstream, broken, holding, refusing, reply, until
 
@@ -137,7 +137,7 @@ async def test_what_cannot_be_stored_holds_no_place(
     def gone(message: Message) -> None:
         raise DatabaseError
 
-    monkeypatch.setattr("assistant.turns.store", gone)
+    monkeypatch.setattr("assistant.answers.turns.store", gone)
     assert (await ask(async_client)).status_code == 500
     assert admission.taken() == {}
 
@@ -150,7 +150,7 @@ async def test_an_answer_that_cannot_begin_holds_no_place_and_is_not_running(
     def fail(run: Run) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr("assistant.runs.Run.begin", fail)
+    monkeypatch.setattr("assistant.answers.run.Run.begin", fail)
     for query in ("", "?stream=true"):
         assert (await ask(async_client, query)).status_code == 500
     assert admission.taken() == {}

@@ -13,10 +13,10 @@ from django.test import AsyncClient, RequestFactory
 from django.utils import timezone
 from rest_framework.request import Request
 
-from assistant.allowances import refuse_spent, renewal_after
-from assistant.authentication import APIKeyAuthentication
+from assistant.answers.allowances import refuse_spent, renewal_after
+from assistant.answers.run import registry
+from assistant.api.authentication import APIKeyAuthentication
 from assistant.models import Agent, Allowance, APIKey, Conversation, Message, MonthlyUsage, month_of
-from assistant.runs import registry
 from tests.upstream import Upstream, broken, holding, reply, until
 
 pytestmark = pytest.mark.usefixtures("db")

@@ -7,10 +7,10 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import AsyncClient
 
-from assistant import toolbox
 from assistant.errors import ToolError
 from assistant.models import Agent
-from assistant.toolbox import tool
+from assistant.tools import toolbox
+from assistant.tools.toolbox import tool
 from tests import streams
 from tests.upstream import Upstream, calling, reply
 

@@ -8,9 +8,9 @@ from zipfile import ZipFile
 import pytest
 from django.core.management import CommandError, call_command
 
-from assistant.assets import ENCYCLOPEDIA, SMOLLM2, Asset, AssetError, fetch
 from assistant.models import Document
-from assistant.search import search
+from assistant.providers.assets import ENCYCLOPEDIA, SMOLLM2, Asset, AssetError, fetch
+from assistant.search.query import search
 from tests.processes import manage
 
 CONTENT = b"weights" * 1_000

@@ -8,8 +8,8 @@ import pytest
 from django.test import AsyncClient, Client
 from django.utils import timezone
 
+from assistant.answers.run import registry
 from assistant.models import Agent, Conversation, Message
-from assistant.runs import registry
 from tests.upstream import Hold, Script, Upstream, broken, holding, refusing, reply, until
 
 pytestmark = pytest.mark.usefixtures("db")

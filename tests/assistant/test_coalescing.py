@@ -4,7 +4,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assistant.coalescing import GAP_SECONDS, Coalescer
+from assistant.answers.coalescing import GAP_SECONDS, Coalescer
 
 
 @given(st.lists(st.text(min_size=1)), st.integers(1, 7))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from assistant.context import Brief, Turn, call, estimate, opening, windows
+from assistant.answers.context import Brief, Turn, call, estimate, opening, windows
 from assistant.errors import ContextTooLong, ModelError
 from assistant.events import Token
 from assistant.providers import Completion, ModelRequest

@@ -8,17 +8,17 @@ from time import monotonic
 
 import pytest
 
-from assistant.answering import Step
+from assistant.answers.reading import events_after, make_ready
+from assistant.answers.run import Limits, Run, registry
+from assistant.answers.tool_loop import Step
+from assistant.api.verifier import verify
+from assistant.cluster.leases import this_process
 from assistant.events import Token, ToolCall, ToolResult, Usage
-from assistant.leases import this_process
 from assistant.models import Conversation, Message
 from assistant.providers import Completion
-from assistant.reading import events_after, make_ready
-from assistant.runs import Limits, Run, registry
 from assistant.threads import in_thread
-from assistant.verifier import verify
 from tests.cuts import Received, seeded
-from wire.sse import frame, frames
+from wire.api.sse import frame, frames
 
 CUTS = 10_000
 
@@ -70,7 +70,7 @@ async def read_whole(run: Run) -> bytes:
 
 @pytest.mark.usefixtures("db")
 async def test_ten_thousand_cuts_lose_nothing_and_repeat_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("assistant.coalescing.GAP_SECONDS", 0)
+    monkeypatch.setattr("assistant.answers.coalescing.GAP_SECONDS", 0)
     cuts = 0
     with seeded() as random:
         while cuts < CUTS:

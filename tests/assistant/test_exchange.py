@@ -10,17 +10,17 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import AsyncClient
 
-from assistant import exchange as module
-from assistant import leases, sharing
+from assistant.cluster import leases, sharing
+from assistant.cluster import redis as module
+from assistant.cluster.redis import Exchange, events_key, seal
 from assistant.errors import Unreachable
 from assistant.events import Start, encode
-from assistant.exchange import Exchange, events_key, seal
 from assistant.models import INTERRUPTED, Conversation, Message
 from assistant.threads import in_thread
 from tests.processes import DEVELOPMENT, manage, stop
 from tests.redis_server import RedisServer, redis_server
 from tests.upstream import PATIENCE, until
-from wire.eventlog import Event, EventLog, follow
+from wire.event_log import Event, EventLog, follow
 
 pytestmark = pytest.mark.usefixtures("db")
 

@@ -9,9 +9,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from assistant.figures import Figures
 from assistant.models import Agent, Conversation, Message
-from wire.figures import Percentiles, Period
+from assistant.observe.statistics import Figures
+from wire.observe.statistics import Percentiles, Period
 
 pytestmark = pytest.mark.usefixtures("db")
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from django.test import AsyncClient
 
+from assistant.answers.reading import events_after
 from assistant.events import Token
 from assistant.models import Message
 from assistant.providers import Completion
-from assistant.reading import events_after
 from tests import streams
-from wire.eventlog import EventLog, follow
+from wire.event_log import EventLog, follow
 
 TOKENS = 20_000
 
@@ -52,7 +52,7 @@ class Turns:
 
 
 async def test_a_model_that_never_waits(db: None, async_client: AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("assistant.turns.get_model", lambda name: Tight())
+    monkeypatch.setattr("assistant.answers.turns.get_model", lambda name: Tight())
     # It may be through before anybody reads.
     async with Turns() as turns:
         response = await async_client.post("/api/agent/chat?stream=true", {"message": "Hi"}, "application/json")

@@ -12,8 +12,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from assistant import leases
-from assistant.leases import Keeper, Process, gone, lock_file, this_process
+from assistant.cluster import leases
+from assistant.cluster.leases import Keeper, Process, gone, lock_file, this_process
 from assistant.models import Conversation, Message
 from assistant.signals import answer_ended
 from tests.upstream import PATIENCE
@@ -121,7 +121,7 @@ class TestKeeper:
         assert writer.interrupted
 
     def test_it_watches_as_long_as_something_runs(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("assistant.leases.LEASE", timedelta(seconds=0.03))
+        monkeypatch.setattr("assistant.cluster.leases.LEASE", timedelta(seconds=0.03))
         writers = [Writer(running(this_process(), lease_expires_at=over()))]
         others = set(threading.enumerate())
         keeper = Keeper(lambda: writers)

@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from assistant.verifier import verify
+from assistant.api.verifier import verify
 from tests import streams
 from tests.cuts import read_in_pieces, seeded
 from tests.processes import Served, serving

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from django.test import AsyncClient
 
+from assistant.answers.research import is_small_talk
 from assistant.models import Agent, Document
-from assistant.research import is_small_talk
 from tests import streams
 from tests.upstream import Upstream, refusing, reply
 

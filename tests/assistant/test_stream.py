@@ -9,8 +9,8 @@ from django.test import AsyncClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from assistant.answers.run import registry
 from assistant.models import Message
-from assistant.runs import registry
 from tests import streams
 from tests.upstream import Hold, Script, Upstream, broken, holding, refusing, reply, until
 
@@ -239,7 +239,7 @@ async def test_an_answer_may_go_on_without_a_reader(
 async def test_a_response_that_nobody_reads_does_not_run_for_ever(
     async_client: AsyncClient, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assistant.runs.FIRST_READER_SECONDS", 0.1)
+    monkeypatch.setattr("assistant.answers.run.FIRST_READER_SECONDS", 0.1)
     upstream.script = holding("One")
     response = await start(async_client, "&on_disconnect=cancel")
     await until(lambda: not registry.running())
@@ -312,7 +312,7 @@ async def test_a_key_replays_a_stream(async_client: AsyncClient, upstream: Upstr
 async def test_a_quiet_stream_is_kept_alive(
     async_client: AsyncClient, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assistant.reading.HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr("assistant.answers.reading.HEARTBEAT_SECONDS", 0.01)
     upstream.script = Script([Hold()])
     async with aclosing(aiter(await start(async_client))) as parts:
         assert [await anext(parts) for _ in range(3)][1:] == [b": keep-alive\n\n"] * 2

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from assistant.verifier import IllegalStream, verify
+from assistant.api.verifier import IllegalStream, verify
 from tests.processes import ROOT
 
 START = {"type": "start", "message_id": "msg_1", "conversation_id": "conv_1", "agent_id": "default"}
@@ -111,5 +111,5 @@ def test_a_frame_is_one_id_line_and_one_data_line_in_ascii(broken: str) -> None:
 
 
 def test_clients_need_no_django_to_use_it() -> None:
-    program = "import sys, assistant.verifier; sys.exit('django' in sys.modules)"
+    program = "import sys, assistant.api.verifier; sys.exit('django' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0

@@ -13,10 +13,10 @@ from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import User
 from django.test import AsyncClient, Client
 
+from assistant.answers.run import registry
+from assistant.api.verifier import Verifier
 from assistant.models import APIKey, Message
 from assistant.routing import websocket_urlpatterns
-from assistant.runs import registry
-from assistant.verifier import Verifier
 from tests import streams
 from tests.upstream import PATIENCE, Hold, Script, Upstream, broken, holding, reply, until
 
@@ -363,7 +363,7 @@ async def test_a_connection_reads_an_answer_once(socket: Socket, upstream: Upstr
 async def test_a_connection_reads_so_many_answers_and_no_more(
     socket: Socket, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assistant.frames.MAX_ANSWERS", 2)
+    monkeypatch.setattr("assistant.websocket.protocol.MAX_ANSWERS", 2)
     upstream.script = holding()
     first, _ = [await socket.ask(type="chat", message="Hi") for _ in range(2)]
     for frame in ({"type": "chat", "message": "Hi"}, {"type": "resume", "message_id": "msg_x"}):
@@ -380,7 +380,7 @@ async def test_the_views_throttles_hold(socket: Socket, monkeypatch: pytest.Monk
     class OnceADay(AnonRateThrottle):
         rate = "1/day"
 
-    monkeypatch.setattr("assistant.views.ChatView.throttle_classes", [OnceADay])
+    monkeypatch.setattr("assistant.api.views.ChatView.throttle_classes", [OnceADay])
     assert (await socket.ask(type="chat", message="Hi"))["type"] == "event"
     await socket.rest(after=1)
     refused = await socket.ask(type="chat", message="Hi")

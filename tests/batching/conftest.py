@@ -16,7 +16,7 @@ from django.urls import reverse
 
 from batching.models import Batch
 from tests.host import views
-from wire import threads
+from wire.asgi import threads
 
 # They want the host project: pytest --ds=tests.host.settings tests/batching
 collect_ignore_glob = [] if settings.ROOT_URLCONF == "tests.host.urls" else ["test_*.py"]

@@ -20,9 +20,9 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from batching.inspection import ITEMS_SHOWN
+from batching.inspection.inspection import ITEMS_SHOWN
+from batching.inspection.waterfall import Scale, Span, Stretch, scale_of, spoken
 from batching.models import Batch, BatchItem
-from batching.waterfall import Scale, Span, Stretch, scale_of, spoken
 from tests.batching.background import content
 from tests.batching.conftest import page_of
 

@@ -14,12 +14,12 @@ from django.db.models.deletion import Collector
 from django.test import Client
 from django.utils import timezone
 
-from batching import queue, resident, upkeep
-from batching.acceptance import Acceptance
+from batching.background import embedded, queue, reaper
+from batching.background.accept import Acceptance
+from batching.background.fairness import Turns
 from batching.errors import NotRecorded
-from batching.intake import Rules
+from batching.items.parse import Rules
 from batching.models import Batch, BatchItem
-from batching.turns import Turns
 from tests.batching.background import (
     ASYNC,
     LINES,
@@ -62,17 +62,17 @@ def test_only_a_batch_in_the_background_has_the_engine_look_for_work(
     settings.BATCH_RUN_IN_SERVER = True
     woken: list[None] = []
     over = threading.Event()
-    monkeypatch.setattr(resident.Background, "wake", lambda self: woken.append(None))
-    monkeypatch.setattr(resident.Background, "_run", lambda self: over.wait())
+    monkeypatch.setattr(embedded.Background, "wake", lambda self: woken.append(None))
+    monkeypatch.setattr(embedded.Background, "_run", lambda self: over.wait())
     try:
         assert send("POST", "/api/batch", {"requests": [item("/api/echo")]}).status_code == 200
-        assert resident.is_working()
+        assert embedded.is_working()
         assert not woken
         accepted(accept(send, [item("/api/echo")]))
         assert woken
     finally:
         over.set()
-        resident.backgrounds.clear()
+        embedded.backgrounds.clear()
 
 
 def test_a_batch_may_come_as_one_json_text(send: Send) -> None:
@@ -148,7 +148,7 @@ def test_what_a_dead_process_has_half_received_is_deleted(committed: None) -> No
     batch = receiving(status="receiving", lease_expires_at=timezone.now() - timedelta(seconds=1))
     batch.save()
     BatchItem.objects.create(batch=batch, position=0, not_before=timezone.now(), call="{}")
-    upkeep.sweep(attempts=3, room=100)
+    reaper.sweep(attempts=3, room=100)
     assert not BatchItem.objects.exists()
 
 
@@ -167,7 +167,7 @@ def test_what_is_accepted_in_the_last_moment_is_not_deleted(committed: None, mon
         return delete(collector)
 
     monkeypatch.setattr(Collector, "delete", meanwhile)
-    upkeep.sweep(attempts=3, room=100)
+    reaper.sweep(attempts=3, room=100)
     assert publishing[0].result(30) == Batch.objects.filter(pk=batch.pk).exists()
 
 
@@ -219,7 +219,7 @@ def test_requests_are_kept_whole_until_they_ran_and_shown_masked(send: Send) -> 
         assert b"t0psecret" not in admin.get(page).content
     assert b"t0psecret" not in json.dumps(results(send, batch)).encode()
     Batch.objects.update(retry_before=timezone.now() - timedelta(seconds=1))
-    upkeep.sweep(attempts=3, room=100)
+    reaper.sweep(attempts=3, room=100)
     assert not BatchItem.objects.filter(call__isnull=False).exists()
     assert send("POST", f"/api/batch/{batch.pk}/retry").status_code == 409
 
@@ -264,7 +264,7 @@ def test_what_runs_when_its_batch_is_cancelled_may_end(send: Send) -> None:
     assert send("POST", f"/api/batch/{batch.pk}/cancel").json()["status"] == "cancelling"
     assert queue.claim(1, 30, Turns()) == []
     assert queue.release(held, timezone.now(), tried=True)
-    upkeep.sweep(attempts=3, room=100)
+    reaper.sweep(attempts=3, room=100)
     batch.refresh_from_db()
     assert (batch.status, states(batch)) == ("cancelled", ["cancelled", "cancelled"])
 

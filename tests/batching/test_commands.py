@@ -15,10 +15,10 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.test import Client
 
+from batching.background.embedded import Background
 from batching.conf import get_settings
 from batching.management.commands import submit_batch
 from batching.models import Batch, BatchItem
-from batching.resident import Background
 from tests.batching.background import drain, lines
 from tests.batching.conftest import item
 from tests.batching.service import Service

@@ -8,9 +8,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from batching.figures import Figures
+from batching.inspection.statistics import Figures
 from batching.models import Batch, BatchItem
-from wire.figures import PERIODS, Percentiles, Period
+from wire.observe.statistics import PERIODS, Percentiles, Period
 
 pytestmark = pytest.mark.usefixtures("db")
 

@@ -16,7 +16,7 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import connections
 
-from batching import fleet
+from batching.background import celery
 from batching.models import Batch, BatchItem, Webhook
 from tests.batching.background import accept, accepted, lines, states
 from tests.batching.conftest import item, until, wsgi
@@ -177,7 +177,7 @@ def position(key: str) -> int:
 def test_workers_share_a_batch_and_messages_that_come_twice_change_nothing(workers: list[Worker]) -> None:
     first, second = workers
     batch = accepted(accept(wsgi, noting(80)))
-    fleet.wake(20)
+    celery.wake(20)
     over(batch)
     assert (batch.status, batch.succeeded) == ("completed", 80)
     assert Counter(first.seen() + second.seen()) == dict.fromkeys(keys(batch, 80), 1)

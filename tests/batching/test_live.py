@@ -12,11 +12,12 @@ from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
-from batching import consumers, progress
+from batching.api import progress
+from batching.inspection import consumer
 from batching.models import Batch
 from batching.routing import websocket_urlpatterns
 from tests.batching.test_admin import BEGAN, QUEUED, background, running
-from wire import draining
+from wire.asgi import draining
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -131,7 +132,7 @@ async def test_there_is_nothing_to_look_at_where_there_is_no_batch() -> None:
 
 
 async def test_who_may_no_longer_look_is_told_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consumers, "TRUSTED_LOOKS", 3)
+    monkeypatch.setattr(consumer, "TRUSTED_LOOKS", 3)
     batch = await sync_to_async(running)(QUEUED)
     async with connected(path_of(batch), cookie=await cookie("view_batch")) as socket:
         await hear(socket)

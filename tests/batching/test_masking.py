@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batching.masking import MASK, is_secret, masked, masked_address, masked_query
+from batching.records.masking import MASK, is_secret, masked, masked_address, masked_query
 
 SECRET = [
     *(

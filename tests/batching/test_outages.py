@@ -11,8 +11,8 @@ import pytest
 from django.db import connections
 from django.utils import timezone
 
-from batching import upkeep
-from batching.acceptance import Acceptance
+from batching.background import reaper
+from batching.background.accept import Acceptance
 from batching.models import Batch, BatchItem
 from tests.batching.background import ASYNC, accept, accepted, drain
 from tests.batching.conftest import Send, item, let_go, wsgi
@@ -70,14 +70,14 @@ def test_what_was_coming_in_is_seen_by_nobody_and_deleted_later(
 
     with monkeypatch.context() as patch:
         patch.setattr(Acceptance, "publish", publish_too_late)
-        patch.setattr(upkeep, "forget", lambda batch: None)  # it can't either, as the database is still away
+        patch.setattr(reaper, "forget", lambda batch: None)  # it can't either, as the database is still away
         assert_away(accept(send, [item("/api/echo", id="a")]))
     (batch,) = Batch.objects.all()
     assert send("GET", f"/api/batch/{batch.pk}").status_code == 404
     drain()
     assert list(BatchItem.objects.values_list("state", flat=True)) == ["queued"]
     Batch.objects.update(lease_expires_at=timezone.now() - timedelta(seconds=1))
-    upkeep.sweep(attempts=3, room=100)
+    reaper.sweep(attempts=3, room=100)
     assert not BatchItem.objects.exists()
 
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batching.paths import BadPath, Target, read
+from batching.items.paths import BadPath, Target, read
 
 GOOD = [
     ("/api/x", "/api/x", ""),

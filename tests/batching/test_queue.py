@@ -13,18 +13,18 @@ from django.db.backends.signals import connection_created
 from django.utils import timezone
 from django.utils.http import http_date
 
-from batching import queue, upkeep
-from batching.attempts import moment_of
+from batching.background import queue, reaper
+from batching.background.attempts import moment_of
+from batching.background.embedded import Background
+from batching.background.fairness import Turns
+from batching.background.queue import Claimed, Ending
 from batching.conf import get_settings
-from batching.items import Answer
+from batching.items.item import Answer
 from batching.models import Batch, BatchItem
-from batching.queue import Claimed, Ending
-from batching.resident import Background
-from batching.turns import Turns
 from tests.batching.background import accept, accepted, drain, results, states
 from tests.batching.conftest import item, until, wsgi
 from tests.host import views
-from wire import threads
+from wire.asgi import threads
 
 FINE = Answer(200, {"a": 1})
 ROOM = 1_000
@@ -77,7 +77,7 @@ def test_workers_that_claim_at_once_never_get_the_same_item() -> None:
 def test_who_has_lost_his_claim_changes_nothing() -> None:
     batch = made()
     (late,) = claim(lease=-1)
-    upkeep.reap(3, ROOM)
+    reaper.reap(3, ROOM)
     assert queue.finish([ended(late)], ROOM) == 0  # it waits again
     (held,) = claim()
     assert held.fence > late.fence
@@ -96,7 +96,7 @@ def test_a_lease_lasts_as_long_as_it_is_prolonged() -> None:
     for _ in range(5):
         time.sleep(0.1)
         assert queue.renew([held], 0.2) == 1
-        upkeep.reap(3, ROOM)
+        reaper.reap(3, ROOM)
     assert queue.finish([ended(held)], ROOM) == 1
 
 
@@ -112,7 +112,7 @@ def test_a_lease_that_is_prolonged_in_the_last_moment_holds() -> None:
         return execute(sql, *rest)
 
     with connection.execute_wrapper(prolong_first):
-        upkeep.reap(3, ROOM)
+        reaper.reap(3, ROOM)
     assert prolonged == [1]
     assert queue.finish([ended(held)], ROOM) == 1
 
@@ -122,9 +122,9 @@ def test_what_kills_its_processes_is_given_up() -> None:
     for attempt in (1, 2, 3):
         (held,) = claim(lease=-1)
         assert held.attempts == attempt
-        upkeep.reap(3, ROOM)
+        reaper.reap(3, ROOM)
     assert claim() == []
-    assert (states(batch), BatchItem.objects.get().error) == (["failed"], upkeep.GAVE_UP.error)
+    assert (states(batch), BatchItem.objects.get().error) == (["failed"], reaper.GAVE_UP.error)
     assert adds_up(batch)
     assert batch.status == "completed"
 
@@ -153,16 +153,16 @@ def test_an_attempt_that_was_given_back_does_not_count() -> None:
 def test_what_may_pass_and_may_be_done_twice_is_tried_again(
     path: str, method: str, attempts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("batching.attempts.LONGEST_BACKOFF", 0.01)
-    monkeypatch.setattr("batching.engine.IDLE", 0.02)
+    monkeypatch.setattr("batching.background.attempts.LONGEST_BACKOFF", 0.01)
+    monkeypatch.setattr("batching.background.engine.IDLE", 0.02)
     batch = accepted(accept(wsgi, [item(path, method, id="a")]))
     drain()
     assert (states(batch), views.seen.count(path)) == (["failed"], attempts)
 
 
 def test_another_try_that_succeeds_is_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batching.attempts.LONGEST_BACKOFF", 0.01)
-    monkeypatch.setattr("batching.engine.IDLE", 0.02)
+    monkeypatch.setattr("batching.background.attempts.LONGEST_BACKOFF", 0.01)
+    monkeypatch.setattr("batching.background.engine.IDLE", 0.02)
     batch = made(path="/api/failing-once")
     drain()
     (one,) = results(wsgi, batch)
@@ -215,7 +215,7 @@ def test_low_priority_runs_when_nothing_normal_waits() -> None:
 
 
 def test_an_engine_that_ends_gives_back_what_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batching.engine.GRACE", 0.2)
+    monkeypatch.setattr("batching.background.engine.GRACE", 0.2)
     batch = made(3, path="/api/slow-async?seconds=60")
     background = Background(get_settings())
     until(lambda: views.seen)
@@ -254,7 +254,7 @@ def test_a_thread_keeps_its_connection_from_item_to_item_and_none_is_left_open(m
 
 
 def test_in_a_server_items_leave_the_processor_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batching.resident.SHARE", 0.1)
+    monkeypatch.setattr("batching.background.embedded.SHARE", 0.1)
     batch = made(5, path="/api/burning?seconds=0.03")
     began = time.monotonic()
     background = Background(get_settings())

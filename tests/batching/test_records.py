@@ -12,10 +12,10 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from batching import recorder
-from batching.masking import MASK
 from batching.models import Batch, BatchItem
-from batching.recording import Record
+from batching.records import writer
+from batching.records.masking import MASK
+from batching.records.record import Record
 from batching.signals import batch_finished, item_finished
 from tests.batching.background import accept, accepted, drain, results
 from tests.batching.conftest import Send, answers, item, until, wsgi
@@ -57,7 +57,7 @@ def test_it_is_there_before_the_first_item_runs(send: Send, monkeypatch: pytest.
     monkeypatch.setattr("tests.host.views.lines", look)
     from django.core.signals import request_started
 
-    from wire.handler import InnerHandler
+    from wire.asgi.handler import InnerHandler
 
     request_started.connect(look, sender=InnerHandler)
     try:
@@ -151,7 +151,7 @@ def test_an_item_that_is_none_is_recorded_as_it_came(send: Send) -> None:
 
 def test_the_number_of_queries_does_not_grow_with_the_items(committed: None, monkeypatch: pytest.MonkeyPatch) -> None:
     # In this thread, so that its queries can be counted.
-    monkeypatch.setattr(recorder, "write", lambda job, seconds: job())
+    monkeypatch.setattr(writer, "write", lambda job, seconds: job())
     counts = []
     for size in (1, 10):
         with CaptureQueriesContext(connection) as queries:
@@ -303,7 +303,7 @@ def pruned(*arguments: str) -> str:
 
 
 def test_many_are_pruned_in_slices(committed: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batching.retention.SLICE", 3)
+    monkeypatch.setattr("batching.background.retention.SLICE", 3)
     old = timezone.now() - timedelta(days=40)
     Batch.objects.bulk_create(Batch(total=1, caller="x", status="completed", finished_at=old) for _ in range(10))
     assert pruned() == "Deleted 10 batches.\n"
@@ -312,7 +312,7 @@ def test_many_are_pruned_in_slices(committed: None, monkeypatch: pytest.MonkeyPa
 def test_no_statement_deletes_more_items_than_others_can_wait_for(
     committed: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("batching.retention.ITEMS", 10)
+    monkeypatch.setattr("batching.background.retention.ITEMS", 10)
     old = timezone.now() - timedelta(days=40)
     for total in (3, 95, 3, 4):
         batch = Batch.objects.create(total=total, caller="x", status="completed", finished_at=old)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from django.test import AsyncClient
 
-from batching import outbox
 from batching.models import Batch
-from batching.relay import EventReader, NotEvents
+from batching.run import outbox
+from batching.run.relay import EventReader, NotEvents
 from tests.batching.conftest import Send, item, wsgi
 from tests.batching.test_time import ended, wait_for_end
 from tests.host import views
@@ -190,7 +190,7 @@ async def test_a_slow_reader_keeps_items_waiting_and_not_memory(
 
 
 async def test_a_quiet_stream_is_kept_open(committed: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batching.streams.HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr("batching.api.streams.HEARTBEAT_SECONDS", 0.05)
     response = await begun([item("/api/slow-async?seconds=0.3", id="a")])
     content = b"".join([part async for part in response])
     assert content.count(b": keep-alive\n\n") >= 3

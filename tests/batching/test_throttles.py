@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.test import APIRequestFactory
 from rest_framework.throttling import SimpleRateThrottle
 
-from batching.throttles import OneByOne
+from batching.api.throttles import OneByOne
 
 CALLERS = 8
 

@@ -13,11 +13,11 @@ from django.db import connection, connections, transaction
 from django.db.backends.signals import connection_created
 from django.test import AsyncClient
 
-from batching import workers
 from batching.models import Batch, BatchItem
+from batching.run import pool
 from tests.batching.conftest import Send, answers, count, item, let_go, until
 from tests.host import views
-from wire import threads
+from wire.asgi import threads
 
 
 def test_a_batch_takes_as_long_as_its_slowest_item(send: Send) -> None:
@@ -196,7 +196,7 @@ def test_a_thousand_batches_leave_no_thread_and_no_connection(send: Send) -> Non
     for _ in range(250):
         answers(send("POST", "/api/batch", {"requests": requests}))
     assert threading.active_count() <= running + 10
-    until(lambda: not workers.ending)
+    until(lambda: not pool.ending)
     time.sleep(threads.IDLE + 0.5)
     assert open_connections() <= connected
 
@@ -227,7 +227,7 @@ def test_items_that_wait_run_side_by_side_and_those_that_compute_in_turns(
     send: Send, monkeypatch: pytest.MonkeyPatch, clock: Callable[[], float], side_by_side: bool
 ) -> None:
     """A thread has computed as long as its clock says, be it in the middle of an item."""
-    monkeypatch.setattr(workers, "thread_clock", lambda: clock)
+    monkeypatch.setattr(pool, "thread_clock", lambda: clock)
     requests = [item("/api/slow?seconds=0.05", id=str(n)) for n in range(3)]
     answers(send("POST", "/api/batch", {"requests": requests}))
     first, *others = BatchItem.objects.order_by("started_at")
@@ -239,7 +239,7 @@ def test_the_clock_of_a_thread_tells_others_what_it_computes() -> None:
     go, done = threading.Event(), threading.Event()
 
     def work() -> None:
-        clocks.append(workers.thread_clock())
+        clocks.append(pool.thread_clock())
         go.wait(10)
         while clocks[0]() < 0.05:
             pass

@@ -18,7 +18,7 @@ from django.test import Client
 from django.utils import timezone
 from standardwebhooks import Webhook as Verifier
 
-from batching import retention, webhooks
+from batching.background import retention, webhooks
 from batching.models import Batch, Webhook
 from tests.batching.background import ASYNC, LINES, accepted, drain, lines
 from tests.batching.conftest import item, page_of, until, wsgi

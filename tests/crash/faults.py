@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from batching import queue, upkeep
-from batching.queue import HELD, ITEM_ENDED, ITEMS, Ending
+from batching.background import queue, reaper
+from batching.background.queue import HELD, ITEM_ENDED, ITEMS, Ending
 
 
 def no_fence() -> None:
@@ -19,7 +19,7 @@ def no_fence() -> None:
 
 def no_reaper() -> None:
     """Nobody puts back what dead processes held."""
-    upkeep.reap = lambda attempts, room: None
+    reaper.reap = lambda attempts, room: None
 
 
 def no_condition() -> None:

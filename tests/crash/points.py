@@ -117,16 +117,17 @@ def place_of(path: str) -> tuple[Any, str]:
     """Return what holds a name of `batching`, such as `queue.claim`, and the name."""
     from django.db.models import deletion
 
-    from batching import acceptance, attempts, engine, progress, queue, upkeep
+    from batching.api import progress
+    from batching.background import accept, attempts, engine, queue, reaper
 
     modules: dict[str, Any] = {
-        "acceptance": acceptance,
+        "acceptance": accept,
         "deletion": deletion,
         "attempts": attempts,
         "engine": engine,
         "queue": queue,
         "progress": progress,
-        "upkeep": upkeep,
+        "upkeep": reaper,
     }
     if settings.BATCH_CELERY_APP:
         from batching import tasks

@@ -29,7 +29,7 @@ from rest_framework.response import Response
 from rest_framework.throttling import SimpleRateThrottle
 from rest_framework.views import APIView
 
-from batching.throttles import OneByOne
+from batching.api.throttles import OneByOne
 from tests.host.authentication import KeyAuthentication
 
 # What views did, for tests to look at.

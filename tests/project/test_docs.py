@@ -19,7 +19,7 @@ from django.core.asgi import get_asgi_application
 from django.urls import include, path
 from playwright.sync_api import Page
 
-from assistant import toolbox
+from assistant.tools import toolbox
 from tests.assistant.search.test_documents import write_pdf
 from tests.blocks import Block, Checkout, blocks, shape
 from tests.browser.conftest import page  # noqa: F401  # a fixture

@@ -168,13 +168,13 @@ def test_a_worker_exports_items_that_refer_to_their_batch(seen: Seen) -> None:
 def test_the_log_is_an_object_a_line_with_its_ids(seen: Seen) -> None:
     told = lines(seen.log)
     assert len(told) > 5
-    [ended] = [line for line in told if line["logger"] == "assistant.runs"]
+    [ended] = [line for line in told if line["logger"] == "assistant.answers.run"]
     assert ended["message_id"].startswith("msg_")
     assert (ended["request_id"], ended["trace_id"], ended["state"]) == ("mine-1", TRACES["chat"], "completed")
     [access] = [line for line in told if line["logger"] == "wire.access" and line.get("request_id") == "mine-1"]
     assert (access["method"], access["path"], access["status"]) == ("POST", "/api/agent/chat", 200)
     assert 0 < access["duration"] < PATIENCE
-    [item] = [line for line in lines(seen.workers_log) if line["logger"] == "assistant.runs"]
+    [item] = [line for line in lines(seen.workers_log) if line["logger"] == "assistant.answers.run"]
     assert (item["state"], item["level"]) == ("completed", "INFO")
     assert item["request_id"].endswith("/0")
 
@@ -311,11 +311,11 @@ def test_alerts_say_what_to_do_and_are_documented() -> None:
 
 
 def test_nothing_of_opentelemetry_is_imported_where_it_is_not_asked_for() -> None:
-    code = "import sys, django; django.setup(); import config.asgi, batching.engine; print([*sys.modules])"
+    code = "import sys, django; django.setup(); import config.asgi, batching.background.engine; print([*sys.modules])"
     env = CLEAN | DEVELOPMENT | {"DJANGO_SETTINGS_MODULE": "config.settings"}
     modules = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=env, check=True, capture_output=True, text=True
     )
-    assert "assistant.spans" in modules.stdout
+    assert "assistant.observe.spans" in modules.stdout
     assert "opentelemetry" not in modules.stdout
     assert "prometheus_client" not in modules.stdout

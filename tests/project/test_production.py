@@ -37,7 +37,7 @@ def rest(name: str, value: object) -> Change:
 
 
 def without(middleware: str) -> Change:
-    return lambda settings: settings.MIDDLEWARE.remove(f"wire.unthreaded.{middleware}")
+    return lambda settings: settings.MIDDLEWARE.remove(f"wire.asgi.middleware.{middleware}")
 
 
 def cache(**values: Any) -> Change:

@@ -11,7 +11,7 @@ import pytest
 import requests
 from aiohttp import ClientSession, ClientWebSocketResponse, TCPConnector
 
-from assistant.verifier import Verifier
+from assistant.api.verifier import Verifier
 from tests.processes import PATIENCE, ROOT, Served, serving, serving_with_uvicorn
 from tests.upstream import Hold, Upstream, holding, reply, until
 from tests.wire.test_websocket import HANDSHAKE

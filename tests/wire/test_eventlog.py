@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wire.eventlog import EVENTS_AT_ONCE, MOMENT, Event, EventLog, Push, follow
+from wire.event_log import EVENTS_AT_ONCE, MOMENT, Event, EventLog, Push, follow
 
 PATIENCE = 10
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.test import RequestFactory
 
-from wire.handler import handler
+from wire.asgi.handler import handler
 
 
 def test_its_middlewares_are_made_anew_where_a_test_changes_a_setting(rf: RequestFactory, settings: Any) -> None:

@@ -14,11 +14,11 @@ from django.core.signals import request_finished
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
-from wire import handover
-from wire.eventlog import Push
-from wire.handover import PUSH, Handover, Stream
-from wire.middleware import request_id
-from wire.sse import EventStreamResponse, pusher
+from wire.api.sse import EventStreamResponse, pusher
+from wire.asgi import detached
+from wire.asgi.detached import PUSH, Handover, Stream
+from wire.event_log import Push
+from wire.observe.request_id import request_id
 
 SCOPE = {"type": "http", "method": "GET", "path": "/stream", "query_string": b"", "headers": []}
 PATIENCE = 10
@@ -96,7 +96,7 @@ def project(settings: Any) -> None:
     global parts, scope_of
     parts, scope_of = Parts(), lambda scope: scope
     settings.ROOT_URLCONF = __name__
-    settings.MIDDLEWARE = ["wire.middleware.request_id_middleware"]
+    settings.MIDDLEWARE = ["wire.observe.request_id.request_id_middleware"]
 
 
 def called(where: str = "/stream") -> ApplicationCommunicator:
@@ -180,7 +180,7 @@ async def test_what_fails_after_it_was_handed_over_is_told_at_once_and_not_kept(
     told: list[tuple[str, str]] = []
     # pytest's own log would keep what it is told.
     monkeypatch.setattr(
-        handover.logger, "error", lambda line, name, exc_info: told.append((request_id.get(), line % name))
+        detached.logger, "error", lambda line, name, exc_info: told.append((request_id.get(), line % name))
     )
 
     held: list[weakref.ref[Held]] = []
@@ -205,7 +205,7 @@ async def test_what_fails_after_it_was_handed_over_is_told_at_once_and_not_kept(
 
 def taken(scope: Any, content: AsyncGenerator[bytes] | None = None) -> None:
     """Do what a response does that hands its stream over."""
-    stream = handover.taker(scope)
+    stream = detached.taker(scope)
     assert stream
     stream.take(content or parts.stream(), whole=True)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wire.json import MAX_DEPTH, NotJSON, loads
+from wire.api.json import MAX_DEPTH, NotJSON, loads
 
 storable_text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 storable = st.recursive(

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
+from wire.asgi.lifespan import Lifespan, Lifetime, Message, Receive, Send, StartupFailed
 from wire.errors import WireError
-from wire.lifespan import Lifespan, Lifetime, Message, Receive, Send, StartupFailed
 
 
 def hooks(calls: list[str], failing: str | None = None, error: Exception | None = None) -> Lifespan:

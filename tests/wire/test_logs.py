@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from wire.logs import JSONFormatter
+from wire.observe.logs import JSONFormatter
 
 
 def told(message: str, *args: Any, **fields: Any) -> dict[str, Any]:

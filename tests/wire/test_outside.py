@@ -7,7 +7,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from yarl import URL
 
-from wire.outside import PUBLIC, NoSuchHost, NotAllowed, Reach, is_public, requested
+from wire.outbound import PUBLIC, NoSuchHost, NotAllowed, Reach, is_public, requested
 
 
 @pytest.mark.parametrize(

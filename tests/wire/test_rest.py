@@ -16,9 +16,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from assistant.api.fields import StrictBooleanField, StrictCharField
+from wire.api.requests import client_address
 from wire.errors import WireError
-from wire.fields import StrictBooleanField, StrictCharField
-from wire.requests import client_address
 
 SECRET = "/srv/secret/key"
 RAISED: dict[str, Exception] = {

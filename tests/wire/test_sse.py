@@ -3,8 +3,8 @@ from contextlib import aclosing
 
 import pytest
 
-from wire.eventlog import Event, EventLog, follow
-from wire.sse import HEARTBEAT, EventStreamResponse, frame, frames, read_cursor
+from wire.api.sse import HEARTBEAT, EventStreamResponse, frame, frames, read_cursor
+from wire.event_log import Event, EventLog, follow
 
 
 def closed_log(*payloads: str) -> EventLog:

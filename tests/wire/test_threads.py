@@ -18,8 +18,8 @@ from django.db.backends.signals import connection_created
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
 
-from wire import threads
-from wire.handover import Handover
+from wire.asgi import threads
+from wire.asgi.detached import Handover
 
 PATIENCE = 30
 SCOPE = {

@@ -27,7 +27,7 @@ DJANGOS = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
-OURS = [f"wire.unthreaded.{name.rpartition('.')[2]}" for name in DJANGOS]
+OURS = [f"wire.asgi.middleware.{name.rpartition('.')[2]}" for name in DJANGOS]
 
 
 async def nothing(request: HttpRequest) -> JsonResponse:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.server
 
 APPLICATION = """
 import textwrap, urllib.parse
-import wire.websocket
+import wire.server.websocket
 from wire.limits import Limits
 
 Server.__init__.__kwdefaults__["limits"] = Limits(WRITE_TIMEOUT=1.0, SHUTDOWN_GRACE=0.0)
@@ -192,7 +192,7 @@ async def is_sent(socket: ClientWebSocketResponse, data: bytes) -> bool:
 
 
 async def test_a_client_that_says_nothing_is_pinged_and_dropped_if_it_does_not_answer(tmp_path: Path) -> None:
-    quick = "wire.websocket.PING_SECONDS, wire.websocket.PONG_SECONDS = 0.5, 2\n"
+    quick = "wire.server.websocket.PING_SECONDS, wire.server.websocket.PONG_SECONDS = 0.5, 2\n"
     with served(tmp_path / "served.py", APPLICATION + quick) as server:
         async with connected(server, ECHO, autoping=False) as silent, connected(server, ECHO) as there:
             answering = asyncio.create_task(heard(there))

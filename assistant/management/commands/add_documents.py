@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from assistant.documents import Unreadable, add, find_files, read_file, storable
+from assistant.search.documents import Unreadable, add, find_files, read_file, storable
 
 
 class Command(BaseCommand):

@@ -14,9 +14,10 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 
-from assistant import assets, documents
 from assistant.conf import get_settings
 from assistant.models import Document
+from assistant.providers import assets
+from assistant.search import documents
 
 # Where this app lies in its own repository.
 CHECKOUT = Path(__file__).resolve().parents[3]

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from batching import summary
+from batching.management import summary
 from batching.models import Batch
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from batching.background.retention import prune
 from batching.conf import get_settings
-from batching.retention import prune
 
 
 class Command(BaseCommand):

@@ -7,8 +7,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
+from batching.background.engine import Engine
 from batching.conf import get_settings
-from batching.engine import Engine
 
 # Each call of the database lets go of the interpreter, and gets it back from a thread that computes only after so long.
 # With Python's 5 ms the rows of items that do little took twice as long as with this.

@@ -9,12 +9,15 @@ from typing import Any, NoReturn
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from batching import acceptance, fleet, identity, origin, summary
+from batching.background import accept, celery
 from batching.conf import Settings, get_settings
 from batching.errors import SwitchedOff
-from batching.intake import Rules
+from batching.items import request_factory
+from batching.items.lines import Source, Upload
+from batching.items.parse import Rules
+from batching.management import summary
 from batching.models import Batch
-from batching.uploads import Source, Upload
+from batching.run import identity
 from wire.errors import WireError
 
 # Seconds between two looks at a batch that is followed.
@@ -99,8 +102,8 @@ def accepted(source: Source, user: Any, priority: str, settings: Settings) -> Ba
     """Commit a batch of a user's. Raises `WireError`."""
     if not settings.BATCH_ENABLED:
         raise SwitchedOff
-    came_from = origin.own()
-    batch = acceptance.batch_for(
+    came_from = request_factory.own()
+    batch = accept.batch_for(
         user,
         settings,
         priority=Batch.Priority[priority.upper()],
@@ -113,6 +116,6 @@ def accepted(source: Source, user: Any, priority: str, settings: Settings) -> Ba
         allowed=settings.BATCH_ALLOWED_PATHS,
         script_name=came_from["root_path"],
     )
-    acceptance.accept(batch, body, rules=rules, settings=settings)
-    fleet.call_for(batch)
+    accept.accept(batch, body, rules=rules, settings=settings)
+    celery.call_for(batch)
     return batch

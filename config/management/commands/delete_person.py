@@ -5,7 +5,7 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from config.retention import forget
+from config.management.retention import forget
 
 
 class Command(BaseCommand):

@@ -7,7 +7,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand
 
-from config.retention import prune_conversations
+from config.management.retention import prune_conversations
 
 
 class Command(BaseCommand):

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from assistant.assets import SMOLLM2, fetch
 from assistant.errors import ContextTooLong, ModelError
 from assistant.events import Token
 from assistant.providers import get_model
+from assistant.providers.assets import SMOLLM2, fetch
 from assistant.providers.llama import CONTEXT_TOKENS
 from assistant.providers.local import LocalModel
 from tests.assistant.providers.collecting import asking, collect, text

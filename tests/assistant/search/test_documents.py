@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from pypdf import PdfWriter
 from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
-from assistant.documents import decoded_html, passages, read_file, readable
 from assistant.models import Document
-from assistant.search import search
+from assistant.search.documents import decoded_html, passages, read_file, readable
+from assistant.search.query import search
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from assistant.models import Document
-from assistant.search import search
+from assistant.search.query import search
 
 
 def put(*documents, **fields):

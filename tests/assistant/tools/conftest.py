@@ -1,6 +1,6 @@
 import pytest
 
-from assistant import toolbox
+from assistant.tools import toolbox
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,9 @@ from django.contrib.auth.models import AnonymousUser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assistant import toolbox
 from assistant.errors import CallerError
-from assistant.tools import MAX_EXPRESSION_CHARS, calculator
+from assistant.tools import toolbox
+from assistant.tools.builtin import MAX_EXPRESSION_CHARS, calculator
 
 
 @pytest.mark.parametrize(

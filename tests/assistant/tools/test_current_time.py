@@ -3,8 +3,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.contrib.auth.models import AnonymousUser
 
-from assistant import toolbox
 from assistant.errors import CallerError
+from assistant.tools import toolbox
 
 
 async def test_tells_the_time_in_a_zone():

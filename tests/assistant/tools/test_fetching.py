@@ -7,10 +7,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from django.contrib.auth.models import AnonymousUser
 
-from assistant import fetching, toolbox, tools
 from assistant.errors import CallerError, ToolError, ToolTimeout
-from assistant.fetching import Bounds, fetch
-from wire.outside import Reach
+from assistant.tools import builtin, fetching, toolbox
+from assistant.tools.fetching import Bounds, fetch
+from wire.outbound import Reach
 
 PAGE = "<html><head><title>Tea</title></head><body><article><p>Tea is a drink.</p></article></body></html>"
 
@@ -205,7 +205,7 @@ async def test_a_server_that_hangs_up_is_the_tools_failure(site):
     ],
 )
 def test_a_page_reads_as_its_title_and_main_text(page, title, text):
-    read = tools.read(page)
+    read = builtin.read(page)
     assert (read.title, read.text) == (title, text)
     assert str(read) == f"{title or 'Untitled'}\nu\n\n{text}"
 

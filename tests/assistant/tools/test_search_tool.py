@@ -1,9 +1,9 @@
 import pytest
 from django.contrib.auth.models import AnonymousUser
 
-from assistant import toolbox
 from assistant.errors import CallerError
 from assistant.models import Document
+from assistant.tools import toolbox
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

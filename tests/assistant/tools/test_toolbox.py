@@ -10,10 +10,10 @@ from django.contrib.auth.models import AnonymousUser, Permission, User
 from django.db import connections
 from pydantic import BaseModel, Field
 
-from assistant import toolbox
 from assistant.errors import CallerError, NotFound, ToolError, ToolTimeout
 from assistant.models import Document
-from assistant.toolbox import ToolOutput, tool
+from assistant.tools import toolbox
+from assistant.tools.toolbox import ToolOutput, tool
 
 
 async def run(function, **parameters):

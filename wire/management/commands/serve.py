@@ -10,10 +10,10 @@ from django.core.asgi import get_asgi_application
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.module_loading import import_string
 
+from wire.asgi.lifespan import StartupFailed
 from wire.conf import read
-from wire.lifespan import StartupFailed
-from wire.limits import Limits
-from wire.server import CannotListen, Server
+from wire.server.limits import Limits
+from wire.server.server import CannotListen, Server
 
 
 class Command(BaseCommand):

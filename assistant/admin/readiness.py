@@ -1,0 +1,60 @@
+"""What keeps an agent from answering, said to whoever sets it up."""
+
+from difflib import get_close_matches
+
+from asgiref.sync import async_to_sync
+from django.core.exceptions import ImproperlyConfigured
+
+from assistant.errors import ModelError, ModelRefusedCredentials
+from assistant.models import Agent
+from assistant.providers import Listing, get_model
+from assistant.tools import toolbox
+
+MOST_NAMED = 5
+
+
+def faults(agent: Agent) -> list[str]:
+    """Return a sentence for each thing that is known to be wrong, without asking anybody else."""
+    found = [fault_of_model(agent.model_name), fault_of_tools(agent.tools)]
+    return [sentence for sentence in found if sentence]
+
+
+def fault_of_model(name: str) -> str | None:
+    try:
+        model = get_model(name)
+    except ImproperlyConfigured as error:
+        return str(error)
+    if isinstance(model, Listing) and model.lacks_key:
+        return f"The model {name} needs a key: OPENAI_API_KEY isn't set."
+    return None
+
+
+def fault_of_tools(names: list[str]) -> str | None:
+    known = {tool.name for tool in toolbox.all_tools()}
+    unknown = [name for name in names if name not in known]
+    return f"These tools are not installed, or switched off: {', '.join(unknown)}." if unknown else None
+
+
+def doubts(agent: Agent) -> list[str]:
+    """Return what may be wrong, too: the model's server is asked, for at most a few seconds.
+
+    None is a fault for certain: a server may be down for now, or take names that it doesn't list.
+    """
+    model = get_model(agent.model_name)
+    asked = async_to_sync(doubt_of_server)(model) if isinstance(model, Listing) else None
+    unused = [name for name in agent.tools if name != "search"] if not model.calls_tools else []
+    too_small = f"The model {agent.model_name} is too small to call tools: it won't use {', '.join(unused)}."
+    return [*([asked] if asked else []), *([too_small] if unused else [])]
+
+
+async def doubt_of_server(model: Listing) -> str | None:
+    try:
+        listed = await model.listed()
+    except ModelRefusedCredentials:
+        return "The model's server refuses OPENAI_API_KEY."
+    except ModelError:
+        return "The model's server can't be reached right now."
+    if not listed or model.name in listed:
+        return None
+    near = get_close_matches(model.name, listed, MOST_NAMED, cutoff=0) or sorted(listed)[:MOST_NAMED]
+    return f"The model's server doesn't list {model.name}; it lists {', '.join(near)}."

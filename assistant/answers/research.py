@@ -1,0 +1,164 @@
+"""Search made for a model that is too small to call tools: it writes the query under a schema, code does the rest."""
+
+import json
+import re
+import secrets
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+from assistant.answers.context import Brief, Turn, call
+from assistant.errors import AssistantError
+from assistant.events import Token, ToolCall, ToolResult, Usage
+from assistant.providers import Completion, ModelRequest
+from assistant.tools.toolbox import Tool, ToolOutput
+
+QUERY_SCHEMA = {
+    "type": "object",
+    "properties": {"query": {"type": "string", "minLength": 1, "maxLength": 60}},
+    "required": ["query"],
+    "additionalProperties": False,
+}
+QUERY_INSTRUCTIONS = "You name what to look up in an encyclopedia."
+# Shown to the model as earlier turns: told in words alone, it repeats the example or answers the question.
+EXAMPLES = (
+    ("What is the capital of France?", "Paris, France"),
+    ("who painted the mona lisa", "Mona Lisa"),
+    ("How do magnets work?", "magnet"),
+    ("Tell me about the history of jazz", "jazz"),
+    ("Why do leaves fall in autumn?", "autumn leaf"),
+    ("when was the eiffel tower built", "Eiffel Tower"),
+)
+QUERY_TOKENS = 40
+# Instead of the agent's own, which speak of tools and citations to a model that has neither.
+INSTRUCTIONS = "You are a helpful assistant. Answer clearly and in a few sentences."
+ANSWER_TOKENS = 160
+MAX_SOURCES = 2
+# A small model reads about a hundred tokens a second; the beginning of an article says what it is about.
+SOURCE_CHARS = 600
+QUERY_CHARS = 300
+# A hit that hasn't more than this share of the query's words is about something else.
+WEAK = 0.5
+# Words that mean what was spoken of before.
+REFERRING = frozenset({"it", "its", "he", "him", "his", "she", "her", "hers", "they", "them", "their", "that", "this"})
+# Greetings and thanks, and the words that small talk is made of beside them.
+SMALL_TALK = (
+    "hi hello hey howdy greetings good morning afternoon evening night day thanks thank you thx ok okay cool great nice"
+    " bye goodbye see later please yes no sure welcome how are is it going what's up who what your name can do help me"
+    " i am im i'm fine well there so very much a the"
+)
+PLEASANTRIES = frozenset(SMALL_TALK.split())
+
+Step = Token | ToolCall | ToolResult | Completion
+
+
+def research(brief: Brief, search: Tool) -> AsyncGenerator[Step]:
+    """Search for what the prompt asks and answer from what was found, with numbered sources.
+
+    Small talk is answered without a search. Where nothing was found, code says so: a small model would make it up.
+    """
+    if is_small_talk(brief.prompt):
+        return said(replace(brief, instructions=INSTRUCTIONS))
+    return looked_up(brief, search)
+
+
+def is_small_talk(prompt: str) -> bool:
+    """Tell whether nothing in the prompt could be looked up."""
+    return all(word in PLEASANTRIES for word in words(prompt))
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"[\w']+", text.lower())
+
+
+async def looked_up(brief: Brief, search: Tool) -> AsyncGenerator[Step]:
+    query, usage = await write_query(brief)
+    sources: Sequence[dict[str, Any]] = ()
+    # The model's query first; the caller's own words where that finds nothing.
+    for attempt in dict.fromkeys([query, brief.prompt[:QUERY_CHARS]]):
+        wanted = ToolCall(f"call_{secrets.token_hex(8)}", search.name, {"query": attempt})
+        yield wanted
+        output, result = await execute(search, wanted)
+        yield result
+        if sources := strong(output):
+            break
+    if not sources:
+        yield Token(f"I found nothing about “{query}” in the documents.")
+        yield Completion("stop", usage)
+        return
+    async with aclosing(said(grounded(brief, sources), usage)) as steps:
+        async for step in steps:
+            if isinstance(step, Completion):
+                yield Token(listed(sources))
+            yield step
+
+
+async def write_query(brief: Brief) -> tuple[str, Usage]:
+    """Have the model name what to look up; the prompt itself serves where it fails to."""
+    examples = [Turn(prompt, json.dumps({"query": query})) for prompt, query in EXAMPLES]
+    asked = replace(brief, instructions=QUERY_INSTRUCTIONS, turns=examples, prompt=in_context(brief)[:QUERY_CHARS])
+    request = ModelRequest(messages=(), temperature=0, max_tokens=QUERY_TOKENS, schema=QUERY_SCHEMA)
+    async with aclosing(said(asked, request=request)) as steps:
+        parts = [step async for step in steps]
+    usage = next(step.usage for step in parts if isinstance(step, Completion))
+    written = "".join(step.content for step in parts if isinstance(step, Token))
+    return read_query(written) or brief.prompt[:QUERY_CHARS], usage
+
+
+def read_query(written: str) -> str | None:
+    """Return the query, unless the model's server let it write something else."""
+    try:
+        match json.loads(written):
+            case {"query": str(query)}:
+                return query.strip()[:QUERY_CHARS]
+    except ValueError:
+        pass
+    return None
+
+
+def in_context(brief: Brief) -> str:
+    """Return the prompt, with the one before it where it speaks of that."""
+    if brief.turns and not REFERRING.isdisjoint(words(brief.prompt)):
+        return f"{brief.turns[-1].prompt} {brief.prompt}"
+    return brief.prompt
+
+
+async def execute(search: Tool, wanted: ToolCall) -> tuple[ToolOutput | None, ToolResult]:
+    try:
+        output = await search.run(wanted.parameters)
+    except AssistantError as error:
+        return None, ToolResult(wanted.tool_call_id, wanted.name, error.message, "failed")
+    return output, ToolResult(wanted.tool_call_id, wanted.name, output.text)
+
+
+def strong(output: ToolOutput | None) -> Sequence[dict[str, Any]]:
+    hits = output.data["results"] if output else []
+    return [hit for hit in hits if hit["matched"] > WEAK][:MAX_SOURCES]
+
+
+def grounded(brief: Brief, sources: Sequence[dict[str, Any]]) -> Brief:
+    """Return the brief with the sources before the question; a small model goes on counting where it sees numbers."""
+    told = "\n\n".join(f"{source['title']}: {source['text'][:SOURCE_CHARS]}" for source in sources)
+    prompt = f"{told}\n\nAnswer in one or two sentences, from the text above: {in_context(brief)}"
+    tokens = min(brief.max_output_tokens, ANSWER_TOKENS)
+    return replace(brief, instructions=INSTRUCTIONS, prompt=prompt, turns=(), max_output_tokens=tokens)
+
+
+def listed(sources: Sequence[dict[str, Any]]) -> str:
+    lines = [f"[{number}] {source['title']} {source['url']}".rstrip() for number, source in enumerate(sources, 1)]
+    return "\n\nSources:\n" + "\n".join(lines)
+
+
+async def said(
+    brief: Brief, usage: Usage | None = None, request: ModelRequest | None = None
+) -> AsyncGenerator[Token | Completion]:
+    """Yield the model's answer to the brief; `usage` is what was spent before."""
+    spent = usage or Usage()
+    plain = ModelRequest(messages=(), temperature=brief.temperature, max_tokens=brief.max_output_tokens)
+    async with aclosing(call(brief, request or plain)) as events:
+        async for event in events:
+            if isinstance(event, Completion):
+                yield Completion(event.finish_reason, spent + event.usage)
+            elif isinstance(event, Token):
+                yield event

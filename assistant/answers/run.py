@@ -1,0 +1,363 @@
+"""The Run: what owns one answer, from its first event to its last. HTTP only reads along."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import Future
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any, Literal
+
+from assistant import events
+from assistant.answers.coalescing import Coalescer
+from assistant.cluster import sharing
+from assistant.cluster.leases import Keeper
+from assistant.errors import AssistantError, ModelTimeout
+from assistant.events import Failed, Finished, FinishReason, Start, Token, ToolCall, ToolResult, Usage
+from assistant.logs import context_for
+from assistant.models import INTERRUPTED, Message
+from assistant.observe import spans
+from assistant.providers import Completion
+from assistant.signals import answer_ended, reader_came, reader_left
+from assistant.threads import in_thread
+from wire.api.json import UNSTORABLE
+from wire.errors import SENTENCES
+from wire.event_log import EVENTS_AT_ONCE, EventLog
+
+logger = logging.getLogger(__name__)
+
+# More than any model writes in STREAM_TIMEOUT; it bounds what a run away one can make this process hold.
+MAX_CHARS = 1_000_000
+
+# Whoever waits may do so in another thread. One lock for all: it is held for a moment.
+endings = Lock()
+
+Steps = AsyncGenerator[Token | ToolCall | ToolResult | Completion]
+# A response's reader comes only once the middleware is through with it; a client that has gone by then never has one.
+FIRST_READER_SECONDS = 10
+# A process that reads along says so every five seconds.
+LAPSE_SECONDS = 15
+
+
+@dataclass(slots=True)
+class Limits:
+    """Bounds of one answer: seconds in all, seconds that it goes on unread (None: to its end), characters a token."""
+
+    timeout: float
+    grace: float | None
+    chunk_size: int
+
+
+@dataclass(slots=True)
+class Transcript:
+    """What has happened so far, in the short form that is stored."""
+
+    parts: list[str] = field(default_factory=list)
+    events: list[Any] = field(default_factory=list)
+    usage: Usage = field(default_factory=Usage)
+    finish_reason: FinishReason = "stop"
+    time_to_first_token: float | None = None
+    chars: int = 0
+
+    @property
+    def text(self) -> str:
+        return "".join(self.parts)
+
+
+class Run:
+    """One answer under way: the model's calls, the time limit, the numbered log, the stored row, the last event.
+
+    `steps` is what the agent does; it ends with a Completion. `began` is the monotonic moment of the request. `release`
+    is called, once or more, when the answer has ended. A Run lives on the event loop that begins it; `stop` and `wait`
+    may be called from any.
+    """
+
+    def __init__(
+        self, *, message: Message, steps: Steps, limits: Limits, began: float, release: Callable[[], None]
+    ) -> None:
+        self.message = message
+        self.log = EventLog()
+        self.transcript = Transcript()
+        self._steps = steps
+        self._limits = limits
+        self._began = began
+        self._release = release
+        self._readers = 0
+        self._was_read = False
+        self._asked_to: Literal["stop", "interrupt"] | None = None
+        self._grace: asyncio.TimerHandle | None = None
+        self._elsewhere: dict[str, asyncio.TimerHandle] = {}
+        self._failure: Exception | None = None
+        self._done: Future[None] | None = None
+        self._is_answering, self._has_ended = True, False
+        self.has_begun = self.is_abandoned = False
+
+    def begin(self) -> None:
+        """Send the first event and start to work. The grace period runs until the first reader comes."""
+        self._loop = asyncio.get_running_loop()
+        self._coalescer = Coalescer(chunk_size=self._limits.chunk_size, emit=self._say)
+        self.log.append(self._start)
+        context = context_for(self.message.id)
+        self._work = self._loop.create_task(spans.turn(self.message, self._live()), context=context)
+        if sharing.is_on():
+            self._sharing = self._loop.create_task(sharing.publish(self), context=context)
+        self.has_begun = True
+        self._start_grace(FIRST_READER_SECONDS)
+
+    def abandon(self) -> None:
+        """Give up an answer that nobody came to begin; `store_abandoned` is to follow."""
+        self.is_abandoned = True
+        self.log.append(self._start)
+        self.log.close(events.encode(INTERRUPTED))
+
+    def store_abandoned(self) -> None:
+        try:
+            self.message.interrupt()
+        finally:
+            registry.remove(self)
+            self._tell_the_end()
+            self._release()
+
+    # For whoever reads along.
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Count as a reader; when the last one leaves, the grace period starts."""
+        # Not in a WSGI server's other thread: the run's own reader ends it.
+        if self.is_abandoned or asyncio.get_running_loop() is not self._loop:
+            yield
+            return
+        self._readers += 1
+        self._was_read = True
+        reader_came.send_robust(Run)
+        self._cancel_grace()
+        try:
+            yield
+        finally:
+            self._readers -= 1
+            reader_left.send_robust(Run)
+            self._start_grace()
+
+    def unread(self) -> None:
+        """Begin the grace period now if nobody has read: the response that was to do so is gone. From any thread."""
+
+        def begin_grace() -> None:
+            if not self._was_read:
+                self._cancel_grace()
+                self._start_grace()
+
+        if self.has_begun and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(begin_grace)
+
+    def attend(self, process: str) -> None:
+        """Count a process as a reader until it says that its readers have left, or isn't heard of for a while."""
+        if lapse := self._elsewhere.get(process):
+            lapse.cancel()
+        else:
+            self._readers += 1
+            self._cancel_grace()
+        self._elsewhere[process] = self._loop.call_later(LAPSE_SECONDS, self.leave, process)
+
+    def leave(self, process: str) -> None:
+        """Count the process as a reader no longer."""
+        if lapse := self._elsewhere.pop(process, None):
+            lapse.cancel()
+            self._readers -= 1
+            self._start_grace()
+
+    async def wait(self) -> Message:
+        """Return the message once it is stored."""
+        with endings:
+            if not self._has_ended and self._done is None:
+                self._done = Future()
+        if not self._has_ended and self._done:
+            await asyncio.shield(asyncio.wrap_future(self._done))
+        return self.message
+
+    def stop(self) -> None:
+        """End the answer with what was said so far. A second call changes nothing."""
+        self._end("stop")
+
+    def interrupt(self) -> None:
+        """End the answer because the process ends."""
+        self._end("interrupt")
+
+    # The answer's life.
+
+    @property
+    def _start(self) -> str:
+        return events.encode(Start(self.message.id, self.message.conversation_id, self.message.agent_id))
+
+    def _end(self, how: Literal["stop", "interrupt"]) -> None:
+        def cancel() -> None:
+            if self._asked_to is None and self._is_answering:
+                self._asked_to = how
+                self._work.cancel()
+
+        self._loop.call_soon_threadsafe(cancel)
+
+    async def _live(self) -> None:
+        try:
+            ending = await self._answer()
+            self._coalescer.flush()
+            ending = await self._store(ending)
+            answer_ended.send_robust(Run, message=self.message, error=self._failure)
+        finally:
+            registry.remove(self)
+            self._release()
+            self._cancel_grace()
+            self._tell_the_end()
+        self.log.close(events.encode(ending))
+
+    async def _answer(self) -> Finished | Failed:
+        """Take what the agent does until its end, and return how it ended."""
+        try:
+            await self._follow_steps()
+            return self._finished(self.transcript.finish_reason)
+        except asyncio.CancelledError:
+            return self._finished("cancelled") if self._asked_to == "stop" else INTERRUPTED
+        except AssistantError as error:
+            self._failure = error
+            logger.warning("message=%s error=%s", self.message.id, type(error).__name__, exc_info=error)
+            return Failed(error.message, error.status, error.retryable, error.retry_after)
+        except Exception as error:  # models and tools are foreign code
+            self._failure = error
+            logger.error("message=%s error=%s", self.message.id, type(error).__name__, exc_info=error)
+            return Failed(SENTENCES[500], 500)
+        finally:
+            self._is_answering = False
+
+    async def _follow_steps(self) -> None:
+        taken = 0
+        try:
+            async with asyncio.timeout(self._limits.timeout), aclosing(self._steps) as steps:
+                async for step in steps:
+                    self._take(step)
+                    if self.transcript.chars > MAX_CHARS:
+                        self.transcript.finish_reason = "length"
+                        break
+                    taken += 1
+                    if taken % EVENTS_AT_ONCE == 0:  # a model that never waits gives way to the loop's other tasks
+                        await asyncio.sleep(0)
+        except TimeoutError as error:
+            raise ModelTimeout(f"The answer took longer than {self._limits.timeout:g} s.") from error
+
+    def _take(self, step: Token | ToolCall | ToolResult | Completion) -> None:
+        match step:
+            case Token():
+                text = step.content
+                self.transcript.chars += len(text)
+                if self.transcript.time_to_first_token is None:
+                    self.transcript.time_to_first_token = self._now()
+                self._coalescer.add(text if text.isprintable() else UNSTORABLE.sub("\ufffd", text))
+            case Completion(reason, usage):
+                self.transcript.finish_reason = "length" if reason == "length" else "stop"
+                self.transcript.usage = usage
+            case _:
+                self._coalescer.flush()
+                # As text: PostgreSQL gives back an object with its keys in another order.
+                self.transcript.events.append(payload := events.encode(step))
+                self.log.append(payload)
+
+    def _say(self, text: str) -> None:
+        self.transcript.parts.append(text)
+        self.transcript.events.append(len(text))
+        self.log.append(events.encode_token(text))
+
+    def _tell_the_end(self) -> None:
+        with endings:
+            self._has_ended = True
+        if self._done:
+            self._done.set_result(None)
+
+    def _finished(self, reason: FinishReason) -> Finished:
+        return Finished(self.message.id, reason, self.transcript.usage, self._now())
+
+    def _now(self) -> float:
+        return round(time.monotonic() - self._began, 6)
+
+    async def _store(self, ending: Finished | Failed) -> Finished | Failed:
+        self.message.end(
+            ending,
+            status=status_of(ending),
+            text=self.transcript.text,
+            events=self.transcript.events,
+            usage=self.transcript.usage,
+            time_to_first_token=self.transcript.time_to_first_token,
+            processing_time=ending.processing_time if isinstance(ending, Finished) else self._now(),
+        )
+        try:
+            stored = await in_thread(self.message.store_ending)
+        except Exception:  # a stream must not hang because the database is gone
+            logger.exception("message=%s state=not_stored", self.message.id)
+            return Failed("The answer could not be stored.", 503, retryable=True)
+        logger.info("message=%s state=%s", self.message.id, self.message.status)
+        return stored
+
+    # The grace period.
+
+    def _start_grace(self, at_least: float = 0) -> None:
+        if self._readers == 0 and self._limits.grace is not None and not self._has_ended:
+            self._grace = self._loop.call_later(max(self._limits.grace, at_least), self.stop)
+
+    def _cancel_grace(self) -> None:
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
+
+
+def status_of(ending: Finished | Failed) -> Message.Status:
+    if isinstance(ending, Failed):
+        return Message.Status.INTERRUPTED if ending is INTERRUPTED else Message.Status.FAILED
+    return Message.Status.CANCELLED if ending.finish_reason == "cancelled" else Message.Status.COMPLETED
+
+
+class Registry:
+    """The runs of this process."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, Run] = {}
+        # A request handled in another thread may join an answer that is about to begin.
+        self._beginning = Lock()
+        self.keeper = Keeper(self.running)
+
+    def get(self, message_id: str) -> Run | None:
+        return self._runs.get(message_id)
+
+    def running(self) -> list[Run]:
+        return [run for run in list(self._runs.values()) if run.has_begun]
+
+    def expect(self, run: Run) -> None:
+        """Let whoever asks for the answer find the run. It is to begin or to be abandoned."""
+        self._runs[run.message.id] = run
+
+    def begin(self, run: Run) -> None:
+        """Begin the run, unless somebody has, or it is abandoned."""
+        with self._beginning:
+            if not run.has_begun and not run.is_abandoned:
+                self.expect(run)
+                run.begin()
+        self.keeper.watch()
+
+    def abandon(self, run: Run) -> None:
+        """End a run that nobody has begun; it uses the database."""
+        with self._beginning:
+            if run.has_begun or run.is_abandoned:
+                return
+            run.abandon()
+        run.store_abandoned()
+
+    def remove(self, run: Run) -> None:
+        self._runs.pop(run.message.id, None)
+
+    async def interrupt_all(self) -> None:
+        """End every answer, with what was said stored and a last event sent."""
+        runs = self.running()
+        for run in runs:
+            run.interrupt()
+        await asyncio.gather(*(run.wait() for run in runs))
+
+
+registry = Registry()

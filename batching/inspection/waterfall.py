@@ -1,0 +1,99 @@
+"""When each of several things waited and ran, drawn to one scale of time."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from wire.observe.durations import spoken
+
+MOST_TICKS = 5
+# Seconds between two ticks; people read 1, 2, 5 of a decimal unit, and fractions of an hour.
+STEPS = (
+    *(factor * 10.0**power for power in (-4, -3, -2, -1) for factor in (1, 2, 5)),
+    *(1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0),
+    *(3600.0, 7200.0, 21_600.0, 43_200.0, 86_400.0),
+)
+# In per cent of the scale; less can't be seen.
+NARROWEST = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Something that waited, and perhaps ran. Seconds since the scale began; `started` is None where it never ran."""
+
+    queued: float
+    started: float | None
+    finished: float
+
+    @property
+    def waited(self) -> float:
+        return max((self.finished if self.started is None else self.started) - self.queued, 0.0)
+
+    @property
+    def ran(self) -> float | None:
+        return None if self.started is None else max(self.finished - self.started, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A piece of a bar. `x` and `width` are per cents of the scale, as SVG takes them in any language."""
+
+    x: str
+    width: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    span: Span
+    waiting: Stretch | None
+    running: Stretch | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A mark of the scale; `anchor` is the SVG text-anchor that keeps its label inside."""
+
+    x: str
+    label: str
+    anchor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """A scale of time from 0 to `length` seconds, above 0."""
+
+    length: float
+
+    def bar(self, span: Span) -> Bar:
+        turn = span.finished if span.started is None else span.started
+        waiting = self.stretch(span.queued, turn) if span.started is None or span.waited else None
+        return Bar(span, waiting, None if span.started is None else self.stretch(turn, span.finished))
+
+    def stretch(self, start: float, end: float) -> Stretch:
+        """Return what lies between two moments, kept on the scale and wide enough to be seen."""
+        left, right = self.percent(start), self.percent(end)
+        left = min(left, 100 - NARROWEST)
+        return Stretch(percent(left), percent(max(right - left, NARROWEST)))
+
+    def percent(self, seconds: float) -> float:
+        return min(max(seconds / self.length, 0.0), 1.0) * 100
+
+    def ticks(self) -> list[Tick]:
+        step = next((step for step in STEPS if self.length / step <= MOST_TICKS), STEPS[-1])
+        step *= math.ceil(self.length / step / MOST_TICKS)
+        return [self.tick(step * number) for number in range(math.floor(self.length / step + 1e-9) + 1)]
+
+    def tick(self, seconds: float) -> Tick:
+        x = self.percent(seconds)
+        return Tick(
+            percent(x), spoken(seconds) if seconds else "0", "start" if x < 3 else "end" if x > 97 else "middle"
+        )
+
+
+def scale_of(spans: Sequence[Span], length: float = 0.0) -> Scale:
+    """Return the scale on which all spans have room; it is at least `length` seconds long."""
+    return Scale(max([length, 0.001, *(span.finished for span in spans)]))
+
+
+def percent(number: float) -> str:
+    return f"{number:.3f}%"

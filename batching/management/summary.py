@@ -1,0 +1,96 @@
+"""A background batch in a few lines of text, for a terminal or a log."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from http import HTTPStatus
+
+from django.core.management.base import OutputWrapper
+from django.db.models import Count
+
+from batching.models import Batch, BatchItem
+from wire.observe.durations import spoken
+
+# Seconds between two lines where there is no terminal.
+PACE = 10.0
+BAR = 24
+
+
+def line(batch: Batch) -> str:
+    """Return a batch in one line."""
+    owner = batch.owner or "anonymous"
+    return f"{batch.pk}  {batch.status}  {reached(batch)}  {batch.get_priority_display()} priority, {owner}'s"
+
+
+def reached(batch: Batch) -> str:
+    ended = batch.total - batch.left
+    bad = {"failed": batch.failed, "expired": batch.expired, "cancelled": batch.cancelled}
+    named = "".join(f", {count:,} {name}" for name, count in bad.items() if count)
+    return f"{ended:,} of {batch.total:,} ({ended * 100 // max(batch.total, 1)}%){named}"
+
+
+def lines(batch: Batch) -> Iterator[str]:
+    """Yield all there is to say of a batch: its counts, its times, what failed and how often."""
+    yield line(batch)
+    yield "items: " + ", ".join(f"{count:,} {name}" for name, count in batch.counts.items())
+    yield f"accepted: {moment(batch.created_at)}"
+    if batch.duration is None:
+        yield f"expires: {moment(batch.expires_at)}"
+    else:
+        yield f"took: {spoken(batch.duration)}"
+    if webhook := getattr(batch, "webhook", None):
+        yield f"webhook: {webhook.state} after {webhook.attempts} attempts{webhook.error and f', {webhook.error}'}"
+    yield from failures(batch)
+
+
+def moment(of: datetime | None) -> str:
+    return f"{of:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def failures(batch: Batch) -> Iterator[str]:
+    """Yield a line for each status with which items failed, the most frequent first."""
+    bad = batch.items.filter(state__in=[BatchItem.State.FAILED, BatchItem.State.EXPIRED])
+    found = bad.values_list("status").annotate(items=Count("pk")).order_by("-items", "status")
+    for status, count in found:
+        name = HTTPStatus(status).phrase if status in HTTPStatus else ""
+        yield f"{count:>8,} x {status} {name}".rstrip()
+
+
+class Progress:
+    """How far a batch is: one line that is drawn again and again on a terminal, elsewhere one now and then."""
+
+    def __init__(self, out: OutputWrapper) -> None:
+        self.out = out
+        self.live = out.isatty()
+        self.began = time.monotonic()
+        self.before: int | None = None
+        self.said = ""
+        self.said_at = 0.0
+
+    def show(self, batch: Batch) -> None:
+        said = f"{batch.status}, {reached(batch)}"
+        if self.live:
+            self.draw(batch, said)
+        elif said != self.said and (batch.finished_at or time.monotonic() - self.said_at >= PACE):
+            self.said, self.said_at = said, time.monotonic()
+            self.out.write(said)
+
+    def draw(self, batch: Batch, said: str) -> None:
+        ended = batch.total - batch.left
+        full = ended * BAR // max(batch.total, 1)
+        text = f"[{'#' * full}{'.' * (BAR - full)}] {said}{self.pace(ended, batch.left)}"
+        columns = shutil.get_terminal_size().columns - 1
+        self.out.write(f"\r{text[:columns]:<{columns}}", ending="")
+        self.out.flush()
+
+    def pace(self, ended: int, left: int) -> str:
+        """Say how fast it goes, and how long it still takes if it goes on so."""
+        self.before = ended if self.before is None else self.before
+        rate = (ended - self.before) / max(time.monotonic() - self.began, 0.001)
+        return f", {rate:,.0f}/s, {spoken(left / rate)} left" if rate and left else ""
+
+    def close(self) -> None:
+        """Leave what was drawn where it is."""
+        if self.live:
+            self.out.write("")

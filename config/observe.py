@@ -1,0 +1,47 @@
+"""Metrics and traces of a process that its environment asks for, whatever the process is."""
+
+import logging
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+logger = logging.getLogger(__name__)
+
+
+def begin() -> None:
+    if settings.OTEL_EXPORTER_OTLP_ENDPOINT:
+        export_spans(settings.OTEL_EXPORTER_OTLP_ENDPOINT, settings.OTEL_SERVICE_NAME)
+    if settings.METRICS_PORT is not None:
+        serve_metrics(settings.HOST, settings.METRICS_PORT)
+
+
+def export_spans(endpoint: str, service: str) -> None:
+    """Send spans in batches from a thread; when the process ends, those that are left."""
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError as error:
+        raise ImproperlyConfigured(
+            "OTEL_EXPORTER_OTLP_ENDPOINT needs OpenTelemetry: pip install 'django-assistant-backend[otel]'."
+        ) from error
+    from wire.observe import telemetry
+
+    provider = TracerProvider(resource=Resource.create({"service.name": service}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces")))
+    telemetry.switch_on(provider)
+
+
+def serve_metrics(host: str, port: int) -> None:
+    """Serve this process's metrics from a thread; a second process with the same environment goes without."""
+    from prometheus_client import start_http_server
+
+    from config import metrics  # noqa: F401  # importing switches them on
+
+    try:
+        server, _ = start_http_server(port, host)
+    except OSError as error:
+        logger.warning("metrics=%s state=not_served error=%s", f"{host}:{port}", error.strerror)
+    else:
+        logger.info("metrics=%s state=served", f"{host}:{server.server_port}")

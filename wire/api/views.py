@@ -1,0 +1,103 @@
+"""Views that keep the contract in any project, and errors of one shape."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest
+from django.http.response import HttpResponseBase
+from rest_framework import exceptions
+from rest_framework.renderers import JSONRenderer
+from rest_framework.response import Response
+from rest_framework.views import APIView, set_rollback
+
+from wire.api.rest import AlwaysJSON, StrictJSONParser
+from wire.errors import DATABASE_AWAY, Details, NoDatabase, WireError, envelope
+
+logger = logging.getLogger(__name__)
+
+
+class JSONView(APIView):
+    """Strict JSON in, JSON out, and errors of one shape, whatever REST_FRAMEWORK says.
+
+    Who may call, and how often, stays the project's to say.
+    """
+
+    parser_classes = [StrictJSONParser]
+    renderer_classes = [JSONRenderer]
+    content_negotiation_class = AlwaysJSON
+    versioning_class = None
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        response = super().dispatch(request, *args, **kwargs)
+        # The view and its request refer to each other; a response in that circle would outlive its last user.
+        del self.response
+        return response
+
+    def get_exception_handler(self) -> Any:
+        return exception_handler
+
+
+def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
+    """Render an exception of a DRF view (DRF's EXCEPTION_HANDLER setting)."""
+    match exc:
+        case WireError():
+            response = rendered(exc)
+        case Http404():
+            response = Response(envelope(404), status=404)
+        case PermissionDenied():
+            response = Response(envelope(403), status=403)
+        case exceptions.APIException():
+            response = rendered_drf(exc)
+        case _ if isinstance(exc, DATABASE_AWAY):
+            away = NoDatabase()
+            away.__cause__ = exc
+            response = rendered(away)
+        case _:
+            return None
+    set_rollback()
+    return response
+
+
+def rendered(exc: WireError) -> Response:
+    if exc.status >= 500:
+        logger.warning("error=%s status=%s", type(exc).__name__, exc.status, exc_info=exc)
+    headers = {"Retry-After": str(exc.retry_after)} if exc.retry_after else None
+    return Response(envelope(exc.status, exc.message, exc.details), status=exc.status, headers=headers)
+
+
+def rendered_drf(exc: exceptions.APIException) -> Response:
+    headers = {}
+    if authenticate := getattr(exc, "auth_header", None):
+        headers["WWW-Authenticate"] = authenticate
+    if wait := getattr(exc, "wait", None):
+        headers["Retry-After"] = str(int(-(-wait // 1)))
+    message, details = read_detail(exc)
+    return Response(envelope(exc.status_code, message, details), status=exc.status_code, headers=headers)
+
+
+def read_detail(exc: exceptions.APIException) -> tuple[str, Details | None]:
+    """Return DRF's nested detail as a sentence and what is wrong with which field."""
+    if not isinstance(exc, exceptions.ValidationError):
+        return str(exc.detail), None
+    details = dict(flattened(exc.detail))
+    field, messages = next(iter(details.items()))
+    first = messages[0].rstrip(".")
+    message = f"{first}." if field == "body" else f"{field}: {first}."
+    return message, details
+
+
+def flattened(detail: Any, path: str = "") -> list[tuple[str, list[str]]]:
+    """Flatten DRF's nested error detail to (dotted field, messages) pairs."""
+    if isinstance(detail, Mapping):
+        pairs: Iterable[tuple[Any, Any]] = detail.items()
+    elif isinstance(detail, list) and any(isinstance(part, Mapping | list) for part in detail):
+        pairs = enumerate(detail)
+    else:
+        return [(path or "body", [str(part) for part in (detail if isinstance(detail, list) else [detail])])]
+    return [
+        flat
+        for name, part in pairs
+        for flat in flattened(part, path if name == "non_field_errors" else f"{path}.{name}".lstrip("."))
+    ]
