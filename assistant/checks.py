@@ -31,7 +31,9 @@ def check_scopes(**kwargs: Any) -> list[CheckMessage]:
         return []
     if has(api_settings.DEFAULT_PERMISSION_CLASSES, HasScope):
         return []
-    sentence = f"DEFAULT_PERMISSION_CLASSES has to hold {HasScope.__module__}.HasScope: keys would pass their scopes."
+    sentence = (
+        "DEFAULT_PERMISSION_CLASSES has to hold assistant.api.permissions.HasScope: keys would pass their scopes."
+    )
     return [Error(sentence, id="assistant.E002")]
 
 

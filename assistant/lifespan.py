@@ -7,8 +7,9 @@ from assistant.answers.run import registry
 from assistant.cluster import leases, sharing
 from assistant.conf import get_settings
 from assistant.models import Agent
-from assistant.providers import Model, ModelRequest, get_model
-from assistant.threads import in_thread
+from assistant.models.pool import STORING
+from assistant.providers.base import Model, ModelRequest
+from assistant.providers.registry import get_model
 
 # A local model answers so many at once, and each place remembers the instructions that it has read.
 PLACES = 2
@@ -19,10 +20,10 @@ async def startup() -> None:
     sharing.check_settings()
     model = get_model(get_settings().ASSISTANT_MODEL)
     await model.start()
-    await in_thread(leases.sweep)
+    await STORING.run(leases.sweep)
     registry.keeper.hold()
     if model.capacity is not None:
-        instructions = await in_thread(lambda: Agent.objects.filter(pk="default").values_list("instructions").first())
+        instructions = await STORING.run(lambda: Agent.objects.filter(pk="default").values_list("instructions").first())
         await asyncio.gather(*(warm(model, *(instructions or ("",))) for _ in range(PLACES)))
 
 

@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-Caller = Any  # the project's user model, or AnonymousUser
+from wire.api.callers import Caller
 
 KEY_LIFETIME = timedelta(days=1)
 # How long after the end of a background batch the requests of its failed items can be sent again.

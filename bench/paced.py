@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 
 from assistant.events import Token, ToolCall
-from assistant.providers import Completion, ModelRequest
+from assistant.providers.base import Completion, ModelRequest
 from bench.peers.paced import Stream
 
 

@@ -1,9 +1,13 @@
 """Metrics and traces of a process that its environment asks for, whatever the process is."""
 
 import logging
+from secrets import compare_digest
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest, HttpResponse
+
+from wire.errors import json_error
 
 logger = logging.getLogger(__name__)
 
@@ -33,12 +37,30 @@ def export_spans(endpoint: str, service: str) -> None:
     telemetry.switch_on(provider)
 
 
+def register_metrics() -> None:
+    """Have the apps count what Prometheus is told: importing these switches them on."""
+    import assistant.metrics  # noqa: F401
+    import batching.metrics  # noqa: F401
+    import wire.observe.metrics  # noqa: F401
+
+
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Answer `GET /metrics` with this process's metrics, where METRICS_TOKEN is sent (`Authorization: Bearer ...`)."""
+    from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not compare_digest(token.strip().encode(), settings.METRICS_TOKEN.encode()):
+        refusal = json_error(401)
+        refusal.headers["WWW-Authenticate"] = "Bearer"
+        return refusal
+    return HttpResponse(generate_latest(), content_type=CONTENT_TYPE_LATEST)
+
+
 def serve_metrics(host: str, port: int) -> None:
     """Serve this process's metrics from a thread; a second process with the same environment goes without."""
     from prometheus_client import start_http_server
 
-    from config import metrics  # noqa: F401  # importing switches them on
-
+    register_metrics()
     try:
         server, _ = start_http_server(port, host)
     except OSError as error:

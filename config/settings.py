@@ -149,7 +149,7 @@ MIDDLEWARE = [
     "config.middleware.health_middleware",
     *(["wire.observe.metrics.metrics_middleware"] if METRICS_TOKEN or METRICS_PORT is not None else []),
     *(["wire.observe.tracing.tracing_middleware"] if OTEL_EXPORTER_OTLP_ENDPOINT else []),
-    "wire.observe.request_id.json_errors_middleware",
+    "wire.api.middleware.json_errors_middleware",
     "wire.asgi.middleware.SecurityMiddleware",
     "wire.asgi.middleware.ContentSecurityPolicyMiddleware",
     "wire.asgi.middleware.SessionMiddleware",

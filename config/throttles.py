@@ -23,9 +23,9 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
-from assistant.answers.turns import caller_name
 from assistant.models import APIKey, Message
 from assistant.signals import answer_ended
+from wire.api.callers import caller_name
 from wire.api.requests import client_address
 from wire.once import once
 

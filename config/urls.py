@@ -21,7 +21,8 @@ urlpatterns = [
     ),
 ]
 if settings.METRICS_TOKEN:  # otherwise nothing of Prometheus is imported
-    from config.metrics import metrics
+    from config.observe import metrics, register_metrics
 
+    register_metrics()
     urlpatterns += [path("metrics", metrics)]
 handler404 = "wire.errors.not_found"

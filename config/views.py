@@ -10,7 +10,7 @@ from django.shortcuts import render
 
 from assistant.cluster import sharing
 from assistant.conf import get_settings
-from assistant.providers import get_model
+from assistant.providers.registry import get_model
 from wire.asgi import draining
 
 logger = logging.getLogger(__name__)

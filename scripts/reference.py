@@ -288,8 +288,9 @@ def refusal(error: Any) -> list[object]:
 
 
 def metrics() -> str:
-    import config.metrics  # noqa: F401  # importing switches them on
+    from config.observe import register_metrics
 
+    register_metrics()
     text = "What `GET /metrics` has beside `process_*` and `python_*`, where METRICS_TOKEN is set.\n\n"
     return text + table(("metric", "type", "labels", "what it is"), map(measured, ours()))
 

@@ -67,7 +67,7 @@ def migrated() -> Path:
 @cache
 def prepared() -> Path:
     """Return a data directory as a first `make run` leaves it: the documents are loaded, the weights are a link."""
-    from assistant.providers.assets import ENCYCLOPEDIA, SMOLLM2, fetch  # the host project's tests have no assistant
+    from assistant.providers.assets import ENCYCLOPEDIA, SMOLLM2, fetch
 
     directory = Path(tempfile.mkdtemp(prefix="assistant-test-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)

@@ -16,7 +16,8 @@ from django.utils import timezone
 from django.views.decorators.http import require_POST
 
 from assistant.conf import get_settings
-from assistant.models import Allowance, APIKey, MonthlyUsage, month_of
+from assistant.models import Allowance, APIKey, MonthlyUsage
+from assistant.models.usage import month_of
 from wire.admin import ReadOnly
 
 TOKENS = F("input_tokens") + F("output_tokens")

@@ -7,7 +7,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from assistant.errors import ModelError, ModelRefusedCredentials
 from assistant.models import Agent
-from assistant.providers import Listing, get_model
+from assistant.providers.base import Listing
+from assistant.providers.registry import get_model
 from assistant.tools import toolbox
 
 MOST_NAMED = 5

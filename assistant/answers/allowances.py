@@ -8,7 +8,9 @@ from django.utils import timezone
 
 from assistant.conf import get_settings
 from assistant.errors import TokensSpent
-from assistant.models import APIKey, Caller, MonthlyUsage, month_of
+from assistant.models import APIKey, MonthlyUsage
+from assistant.models.usage import month_of
+from wire.api.callers import Caller
 
 
 def refuse_spent(caller: Caller, key: APIKey | None) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from assistant.errors import ContextTooLong, ModelError
 from assistant.events import Token, ToolCall
 from assistant.observe import spans
-from assistant.providers import Completion, Model, ModelRequest
+from assistant.providers.base import Completion, Model, ModelRequest
 from assistant.tools.toolbox import Tool
 
 # Where neither the model nor the agent says how much it takes.

@@ -7,9 +7,9 @@ from contextlib import aclosing
 from assistant.answers.run import Run, registry
 from assistant.cluster import sharing
 from assistant.errors import Conflict
+from assistant.event_log import EVENTS_AT_ONCE, follow
 from assistant.models import Message
-from wire.api.sse import HEARTBEAT_SECONDS
-from wire.event_log import EVENTS_AT_ONCE, Event, Push, follow
+from wire.api.sse import HEARTBEAT_SECONDS, NumberedEvent, Push
 
 
 async def make_ready(turn: Run | Message) -> None:
@@ -27,7 +27,9 @@ async def make_ready(turn: Run | Message) -> None:
         await sharing.check()
 
 
-def events_after(turn: Run | Message, cursor: int = 0, push: Push | None = None) -> AsyncGenerator[Event | None]:
+def events_after(
+    turn: Run | Message, cursor: int = 0, push: Push | None = None
+) -> AsyncGenerator[NumberedEvent | None]:
     """Yield the numbered events after `cursor`, live or stored, until the last; None after 15 s without one.
 
     Those of an answer that is written here aren't yielded where `push` takes them. Whoever reads counts as a reader of
@@ -38,21 +40,21 @@ def events_after(turn: Run | Message, cursor: int = 0, push: Push | None = None)
     return stored(turn, cursor) if turn.has_ended else live_elsewhere(turn, cursor)
 
 
-async def live(run: Run, cursor: int, push: Push | None) -> AsyncGenerator[Event | None]:
+async def live(run: Run, cursor: int, push: Push | None) -> AsyncGenerator[NumberedEvent | None]:
     with run.reading():
         async with aclosing(follow(run.log, cursor, patience=HEARTBEAT_SECONDS, push=push)) as events:
             async for each in events:
                 yield each
 
 
-async def live_elsewhere(message: Message, cursor: int) -> AsyncGenerator[Event | None]:
+async def live_elsewhere(message: Message, cursor: int) -> AsyncGenerator[NumberedEvent | None]:
     following = (await sharing.exchange()).following(message)
     async with following as log, aclosing(follow(log, cursor, patience=HEARTBEAT_SECONDS)) as events:
         async for each in events:
             yield each
 
 
-async def stored(message: Message, cursor: int) -> AsyncGenerator[Event | None]:
+async def stored(message: Message, cursor: int) -> AsyncGenerator[NumberedEvent | None]:
     for event in message.events_after(cursor):
         yield event
         if event[0] % EVENTS_AT_ONCE == 0:

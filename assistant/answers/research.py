@@ -11,7 +11,7 @@ from typing import Any
 from assistant.answers.context import Brief, Turn, call
 from assistant.errors import AssistantError
 from assistant.events import Token, ToolCall, ToolResult, Usage
-from assistant.providers import Completion, ModelRequest
+from assistant.providers.base import Completion, ModelRequest
 from assistant.tools.toolbox import Tool, ToolOutput
 
 QUERY_SCHEMA = {

@@ -15,16 +15,17 @@ from assistant.answers.coalescing import Coalescer
 from assistant.cluster import sharing
 from assistant.cluster.leases import Keeper
 from assistant.errors import AssistantError, ModelTimeout
+from assistant.event_log import EVENTS_AT_ONCE, EventLog
 from assistant.events import Failed, Finished, FinishReason, Start, Token, ToolCall, ToolResult, Usage
 from assistant.logs import context_for
-from assistant.models import INTERRUPTED, Message
+from assistant.models import Message
+from assistant.models.conversations import INTERRUPTED
+from assistant.models.pool import STORING
 from assistant.observe import spans
-from assistant.providers import Completion
+from assistant.providers.base import Completion
 from assistant.signals import answer_ended, reader_came, reader_left
-from assistant.threads import in_thread
 from wire.api.json import UNSTORABLE
 from wire.errors import SENTENCES
-from wire.event_log import EVENTS_AT_ONCE, EventLog
 
 logger = logging.getLogger(__name__)
 
@@ -289,7 +290,7 @@ class Run:
             processing_time=ending.processing_time if isinstance(ending, Finished) else self._now(),
         )
         try:
-            stored = await in_thread(self.message.store_ending)
+            stored = await STORING.run(self.message.store_ending)
         except Exception:  # a stream must not hang because the database is gone
             logger.exception("message=%s state=not_stored", self.message.id)
             return Failed("The answer could not be stored.", 503, retryable=True)

@@ -12,7 +12,7 @@ from assistant.answers.context import Brief, call
 from assistant.answers.research import research
 from assistant.errors import AssistantError
 from assistant.events import Token, ToolCall, ToolResult, Usage
-from assistant.providers import Completion, ModelRequest
+from assistant.providers.base import Completion, ModelRequest
 from assistant.tools.toolbox import Tool
 
 Step = Token | ToolCall | ToolResult | Completion

@@ -17,12 +17,14 @@ from assistant.answers.admission import CALLER, MODEL, PROCESS, Bound, admission
 from assistant.answers.context import Brief, Turn
 from assistant.answers.run import Limits, Run, registry
 from assistant.answers.tool_loop import answer
-from assistant.cluster import leases
+from assistant.cluster import leases, processes
 from assistant.conf import get_settings
 from assistant.errors import Busy, Conflict, ModelMisconfigured, NotFound, TooManyAnswers
-from assistant.models import Agent, APIKey, Caller, Conversation, Message, MessageQuerySet
-from assistant.providers import Model, get_model
+from assistant.models import Agent, APIKey, Conversation, Message, MessageQuerySet
+from assistant.providers.base import Model
+from assistant.providers.registry import get_model
 from assistant.tools import toolbox
+from wire.api.callers import Caller, caller_name
 from wire.errors import KeyReused
 
 OnDisconnect = Literal["grace", "cancel", "continue"]
@@ -55,10 +57,6 @@ class Ask:
         """Tell apart what one Idempotency-Key may not be used for."""
         parts = json.dumps([self.text, self.agent_id, self.conversation_id])
         return hashlib.sha256(parts.encode()).hexdigest()
-
-
-def caller_name(caller: Caller) -> str:
-    return f"user:{caller.pk}" if caller.is_authenticated else "anonymous"
 
 
 @contextmanager
@@ -108,7 +106,7 @@ def message_of(ask: Ask, conversation: Conversation, agent: Agent) -> Message:
         conversation=conversation,
         agent=agent,
         model=agent.model_name,
-        process=leases.this_process(),
+        process=processes.this_process(),
         prompt=ask.text,
         api_key=ask.key,
         caller=caller_name(ask.caller),

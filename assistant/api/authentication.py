@@ -9,8 +9,9 @@ from rest_framework.authentication import BaseAuthentication, get_authorization_
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
-from assistant.models import APIKey, digest
-from wire.prepared import Prepared
+from assistant.models import APIKey
+from assistant.models.keys import digest
+from assistant.models.prepared import Prepared
 
 # The moment of last use is written at most this often: a write for each call would serialise them all.
 LAST_USE_PRECISION = timedelta(minutes=1)

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from asgiref.sync import async_to_sync
 from django.core.handlers.asgi import ASGIRequest
-from django.db import connection, transaction
+from django.db import transaction
 from django.http import HttpResponse
 from django.utils.decorators import method_decorator
 from django.utils.http import content_disposition_header
@@ -48,7 +48,7 @@ from wire.api.rest import Pages
 from wire.api.sse import NO_SCOPE, EventStreamResponse, NoStream, can_stream, frames, pusher, read_cursor
 from wire.api.views import JSONView
 from wire.asgi import draining
-from wire.asgi.threads import here
+from wire.asgi.threads import give_connections_back, leave_connections
 
 ON_DISCONNECT = ("grace", "cancel", "continue")
 EXTENSIONS = {"markdown": "md", "json": "json"}
@@ -110,9 +110,9 @@ class ChatView(ChatScopedView):
         )
         with turns.beginning(ask) as turn:
             if streamed:
-                leave_connection()
+                leave_connections()
                 return AnswerStream(request, turn, 0)
-            give_connection_back()
+            give_connections_back()
             return Response(AnswerSerializer(succeeded(async_to_sync(whole)(turn))).data)
 
 
@@ -140,7 +140,7 @@ class MessageStreamView(ChatScopedView):
         """The events after the last one that the client has, live or finished."""
         refuse_without_streams(request)
         turn = turns.joined(visible_message(request, message_id))
-        leave_connection()
+        leave_connections()
         cursor = read_cursor(request.query_params.get("after") or request.headers.get("Last-Event-ID"))
         return AnswerStream(request, turn, cursor)
 
@@ -266,7 +266,7 @@ class ExecuteView(ToolsScopedView):
         began = time.monotonic()
         tool = toolbox.get(name, request.user)
         parameters = valid(ExecuteSerializer, request.data)["parameters"]
-        give_connection_back()
+        give_connections_back()
         output = async_to_sync(tool.run)(parameters)
         return Response(
             {
@@ -351,18 +351,6 @@ def described(tool: toolbox.Tool) -> dict[str, Any]:
 
 
 # From a turn to a response.
-
-
-def give_connection_back() -> None:
-    """Close this thread's database connection: what follows takes long and needs none."""
-    if not connection.in_atomic_block:
-        connection.close()
-
-
-def leave_connection() -> None:
-    """Give it back, unless the thread keeps it for the next request."""
-    if not here.keeps:
-        give_connection_back()
 
 
 class AnswerStream(EventStreamResponse):

@@ -1,23 +1,16 @@
 """Who writes which answer: a process holds its answers on short leases, and ends those of processes that are gone."""
 
 import logging
-import os
-import secrets
-import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from django.core.files import locks
-
 from assistant.cluster import sharing
-from assistant.conf import get_settings
-from assistant.models import LEASE, Message, MessageQuerySet
+from assistant.cluster.processes import dead_processes, folder, this_process
+from assistant.models import Message, MessageQuerySet
+from assistant.models.conversations import LEASE
 from assistant.signals import answer_ended
-from assistant.threads import given_back
-from wire.once import once
+from wire.asgi.threads import give_connections_back
 
 logger = logging.getLogger(__name__)
 
@@ -31,74 +24,9 @@ class Held(Protocol):
     def interrupt(self) -> None: ...
 
 
-class Process:
-    """A name that no process had before, and a locked file of that name: the lock ends with the process."""
-
-    def __init__(self, folder: Path) -> None:
-        self.name = f"{socket.gethostname()[:60]}.{os.getpid()}.{secrets.token_hex(4)}"
-        self._lock: int | None = None
-        try:
-            self._take(folder)
-        except OSError as error:
-            # Without the lock its answers end with their leases, a little later.
-            logger.warning("process=%s state=not_locked reason=%s", self.name, error.strerror)
-
-    def _take(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        draft = folder / f"{self.name}.new"
-        self._lock = os.open(draft, os.O_CREAT | os.O_WRONLY, 0o600)
-        locks.lock(self._lock, locks.LOCK_EX | locks.LOCK_NB)
-        os.register_at_fork(after_in_child=self.forget)
-        # Under its name it is never seen unlocked.
-        draft.rename(lock_file(folder, self.name))
-
-    def forget(self) -> None:
-        """In a forked child: leave the lock to the parent, and let it end with it."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-
-
-@once
-def process_of(pid: int) -> Process:
-    return Process(folder())
-
-
-def this_process() -> str:
-    """Return this process's name."""
-    return process_of(os.getpid()).name
-
-
-def folder() -> Path:
-    return get_settings().ASSISTANT_DATA_DIR / "processes"
-
-
-def lock_file(folder: Path, name: str) -> Path:
-    return folder / f"{name}.lock"
-
-
-@contextmanager
-def gone(folder: Path) -> Iterator[list[str]]:
-    """Hold the names of processes of this machine that have died; afterwards they are forgotten."""
-    with ExitStack() as stack:
-        dead = [path for path in folder.glob("*.lock") if is_free(path, stack)]
-        yield [path.stem for path in dead]
-        for path in dead:
-            path.unlink(missing_ok=True)
-
-
-def is_free(path: Path, stack: ExitStack) -> bool:
-    """Tell whether nobody has the lock; it is then held until the stack ends."""
-    try:
-        file = stack.enter_context(path.open("rb"))
-    except OSError:
-        return False
-    return locks.lock(file, locks.LOCK_EX | locks.LOCK_NB)
-
-
 def sweep() -> int:
     """End every answer whose process is gone; return how many there were."""
-    with gone(folder()) as dead:
+    with dead_processes(folder()) as dead:
         return interrupt(Message.objects.all(), dead)
 
 
@@ -151,7 +79,8 @@ class Keeper:
 
     def _keep(self) -> None:
         while self._is_wanted():
-            given_back(self._look_after)
+            self._look_after()
+            give_connections_back()
             self._wake.wait(LEASE.total_seconds() / 3)
             self._wake.clear()
 

@@ -21,13 +21,14 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from assistant.cluster.leases import this_process
+from assistant.cluster.processes import this_process
 from assistant.conf import get_settings
 from assistant.errors import Unreachable
+from assistant.event_log import EventLog
 from assistant.events import Failed, Start, encode
-from assistant.models import INTERRUPTED, LEASE, Message
-from assistant.threads import in_thread
-from wire.event_log import EventLog
+from assistant.models import Message
+from assistant.models.conversations import INTERRUPTED, LEASE
+from assistant.models.pool import STORING
 
 logger = logging.getLogger(__name__)
 
@@ -398,7 +399,7 @@ def obey(run: Shared, order: str, reader: str) -> None:
 async def end_from_rows(live: dict[str, Followed]) -> None:
     """Give readers the rest of what has ended in the database by now, and let go of those who wait too long."""
     try:
-        ended = await in_thread(lambda: list(Message.objects.filter(pk__in=live).ended()))
+        ended = await STORING.run(lambda: list(Message.objects.filter(pk__in=live).ended()))
     except Exception:  # the database may be gone for a while
         logger.exception("followed=%s state=unknown", len(live))
         return

@@ -7,7 +7,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from assistant.conf import get_settings
 from assistant.models import Message
-from assistant.threads import in_thread
+from assistant.models.pool import STORING
 from wire.asgi.per_loop import PerLoop
 from wire.once import once
 
@@ -76,7 +76,7 @@ async def so_far(message: Message) -> Message:
 
 
 async def refreshed(message: Message) -> Message:
-    await in_thread(message.refresh_from_db)
+    await STORING.run(message.refresh_from_db)
     return message
 
 

@@ -11,7 +11,7 @@ from wire.observe.tracing import Attributes, Span
 
 if TYPE_CHECKING:
     from assistant.models import Message
-    from assistant.providers import Completion, ModelRequest
+    from assistant.providers.base import Completion, ModelRequest
 
 
 def turn(message: "Message", work: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None]:

@@ -14,7 +14,7 @@ import orjson
 
 from assistant.errors import ModelError
 from assistant.events import Token, ToolCall, Usage
-from assistant.providers import Completion, ModelRequest, ToolSpec
+from assistant.providers.base import Completion, ModelRequest, ToolSpec
 from assistant.providers.faults import Fault, failed
 from assistant.providers.sse import Events, LineTooLong
 from wire.api.json import UNSTORABLE, NotJSON, loads

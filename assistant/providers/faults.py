@@ -20,7 +20,7 @@ from assistant.errors import (
     ModelRefusedCredentials,
 )
 from assistant.logs import message_id
-from assistant.providers import ModelRequest
+from assistant.providers.base import ModelRequest
 
 logger = logging.getLogger(__name__)
 

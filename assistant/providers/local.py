@@ -10,12 +10,11 @@ from django.core.exceptions import ImproperlyConfigured
 from assistant.conf import get_settings
 from assistant.errors import ModelUnreachable
 from assistant.events import Token, ToolCall
-from assistant.providers import Completion, ModelRequest
 from assistant.providers.assets import SMOLLM2
-from assistant.providers.claim import Address
+from assistant.providers.base import Completion, ModelRequest
 from assistant.providers.llama import CONTEXT_TOKENS, SLOTS
 from assistant.providers.openai import OpenAIModel
-from assistant.providers.shared_llama import SharedLlama
+from assistant.providers.shared_llama import Address, SharedLlama
 
 STARTER = "smollm2"
 # Its own queue is without end, and at a second or two an answer nobody waits for a tenth.

@@ -30,7 +30,7 @@ from aiohttp import (
 from assistant.conf import get_settings
 from assistant.errors import ModelError, ModelRefusedCredentials, ModelTimeout, ModelUnreachable
 from assistant.events import Token, ToolCall
-from assistant.providers import Completion, ModelRequest
+from assistant.providers.base import Completion, ModelRequest
 from assistant.providers.blocks import Blocks
 from assistant.providers.chat_completions import UNREADABLE, Answer, encode
 from assistant.providers.faults import Fault

@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from assistant.conf import get_settings
 from assistant.errors import AssistantError, ContextTooLong, ModelError, ModelTimeout, ModelUnreachable
 from assistant.events import Token, ToolCall, Usage
-from assistant.providers import Completion, ModelRequest, ToolSpec
+from assistant.providers.base import Completion, ModelRequest, ToolSpec
 from assistant.providers.chat_completions import Mender, PartialCall
 from assistant.providers.faults import Fault, described, failed, seconds
 from wire.asgi.per_loop import PerLoop

@@ -17,7 +17,6 @@ from assistant.errors import CallerError, ToolError
 from assistant.search import documents
 from assistant.search.query import MAX_QUERY_CHARS, Hit
 from assistant.search.query import search as find
-from assistant.threads import in_thread
 from assistant.tools.toolbox import POOL, tool
 
 if TYPE_CHECKING:
@@ -242,7 +241,7 @@ async def fetch_url(
     if documents.extractor() is None:
         raise ToolError(f"fetch_url needs trafilatura: {documents.EXTRA}.")
     page = await fetch(url)
-    return await in_thread(lambda: read(page), POOL)
+    return await POOL.run(lambda: read(page))
 
 
 def read(page: "Page") -> WebPage:

@@ -22,9 +22,8 @@ from assistant.conf import get_settings
 from assistant.errors import CallerError, NotFound, ToolError, ToolTimeout
 from assistant.logs import message_id
 from assistant.observe import spans
-from assistant.providers import ToolSpec
+from assistant.providers.base import ToolSpec
 from assistant.signals import tool_ended
-from assistant.threads import in_thread
 from wire.api.json import UNSTORABLE
 from wire.asgi.threads import Pool
 
@@ -118,7 +117,7 @@ class Tool:
 
     async def _call(self, arguments: dict[str, Any]) -> ToolOutput:
         if not inspect.iscoroutinefunction(self.function):
-            return await in_thread(lambda: self._call_here(arguments), POOL)
+            return await POOL.run(lambda: self._call_here(arguments))
         with self._blamed():
             return presented(await self.function(**arguments))
 

@@ -35,7 +35,7 @@ from batching.items.request import restored, stored
 from batching.models import KEY_LIFETIME, Batch, BatchItem, Webhook
 from batching.records.record import ITEM_ASKED, ITEM_ENDED, ITEMS, Record
 from batching.records.rows import SLICE
-from batching.run.submission import caller_name
+from wire.api.callers import caller_name
 from wire.errors import KeyReused
 from wire.observe import tracing
 

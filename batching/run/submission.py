@@ -17,11 +17,12 @@ from django.utils import timezone
 from batching.conf import Settings
 from batching.errors import NotRecorded, StillRunning
 from batching.items.item import Answer, Item, represent
-from batching.models import KEY_LIFETIME, Batch, BatchItem, Caller
+from batching.models import KEY_LIFETIME, Batch, BatchItem
 from batching.records import writer
 from batching.records.record import Record
 from batching.run import event_loop
 from batching.run.execution import Execution
+from wire.api.callers import Caller, caller_name
 from wire.errors import KeyReused
 
 logger = logging.getLogger(__name__)
@@ -52,10 +53,6 @@ class Ask:
     @property
     def caller_name(self) -> str:
         return caller_name(self.caller)
-
-
-def caller_name(caller: Caller) -> str:
-    return f"user:{caller.pk}" if caller.is_authenticated else "anonymous"
 
 
 def begin(ask: Ask, settings: Settings) -> Record | Batch:

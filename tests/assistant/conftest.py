@@ -15,7 +15,7 @@ from django.test import AsyncClient
 
 from assistant.answers.run import registry
 from assistant.models import APIKey
-from assistant.providers import get_model, load
+from assistant.providers.registry import get_model, load
 from tests.processes import data_directory
 from tests.upstream import Upstream
 from wire.asgi import threads

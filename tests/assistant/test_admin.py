@@ -18,7 +18,7 @@ from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 
 from assistant.models import Agent, Conversation, Document, Message
-from assistant.providers import load
+from assistant.providers.registry import load
 
 pytestmark = pytest.mark.usefixtures("db")
 

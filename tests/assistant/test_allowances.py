@@ -16,7 +16,9 @@ from rest_framework.request import Request
 from assistant.answers.allowances import refuse_spent, renewal_after
 from assistant.answers.run import registry
 from assistant.api.authentication import APIKeyAuthentication
-from assistant.models import Agent, Allowance, APIKey, Conversation, Message, MonthlyUsage, month_of
+from assistant.events import Usage
+from assistant.models import Allowance, APIKey, Message, MonthlyUsage
+from assistant.models.usage import month_of
 from tests.upstream import Upstream, broken, holding, reply, until
 
 pytestmark = pytest.mark.usefixtures("db")
@@ -161,12 +163,10 @@ async def test_answers_at_once_are_all_counted_and_the_next_are_all_refused(
 
 
 def test_the_first_answers_of_a_month_make_one_row(ada: User) -> None:
-    conversation = Conversation.objects.create(owner=ada, agent=Agent.objects.get(pk="default"))
-
     def charge(number: int) -> None:
-        message = Message(conversation=conversation, input_tokens=3, output_tokens=number)
+        usage = Usage(3, number)
         try:
-            MonthlyUsage.objects.charge(message)
+            MonthlyUsage.objects.charge(user_id=ada.pk, api_key_id=None, ended_at=timezone.now(), usage=usage)
         finally:
             connections.close_all()
 

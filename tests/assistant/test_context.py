@@ -7,7 +7,7 @@ import pytest
 from assistant.answers.context import Brief, Turn, call, estimate, opening, windows
 from assistant.errors import ContextTooLong, ModelError
 from assistant.events import Token
-from assistant.providers import Completion, ModelRequest
+from assistant.providers.base import Completion, ModelRequest
 
 
 class Window:

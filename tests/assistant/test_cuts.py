@@ -12,11 +12,11 @@ from assistant.answers.reading import events_after, make_ready
 from assistant.answers.run import Limits, Run, registry
 from assistant.answers.tool_loop import Step
 from assistant.api.verifier import verify
-from assistant.cluster.leases import this_process
+from assistant.cluster.processes import this_process
 from assistant.events import Token, ToolCall, ToolResult, Usage
 from assistant.models import Conversation, Message
-from assistant.providers import Completion
-from assistant.threads import in_thread
+from assistant.models.pool import STORING
+from assistant.providers.base import Completion
 from tests.cuts import Received, seeded
 from wire.api.sse import frame, frames
 
@@ -74,7 +74,7 @@ async def test_ten_thousand_cuts_lose_nothing_and_repeat_nothing(monkeypatch: py
     cuts = 0
     with seeded() as random:
         while cuts < CUTS:
-            run = await in_thread(lambda: new_run(random))
+            run = await STORING.run(lambda: new_run(random))
             await make_ready(run)
             whole, *pieces = await asyncio.gather(read_whole(run), *(read_cut(run, random) for _ in range(20)))
             verify(whole, chunk_size=4)

@@ -12,15 +12,18 @@ from django.test import AsyncClient
 
 from assistant.cluster import leases, sharing
 from assistant.cluster import redis as module
+from assistant.cluster.processes import this_process
 from assistant.cluster.redis import Exchange, events_key, seal
 from assistant.errors import Unreachable
+from assistant.event_log import EventLog, follow
 from assistant.events import Start, encode
-from assistant.models import INTERRUPTED, Conversation, Message
-from assistant.threads import in_thread
+from assistant.models import Conversation, Message
+from assistant.models.conversations import INTERRUPTED
+from assistant.models.pool import STORING
 from tests.processes import DEVELOPMENT, manage, stop
 from tests.redis_server import RedisServer, redis_server
 from tests.upstream import PATIENCE, until
-from wire.event_log import Event, EventLog, follow
+from wire.api.sse import NumberedEvent
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -60,7 +63,7 @@ class Writer:
 
 def running() -> Message:
     conversation = Conversation.objects.create(agent_id="default")
-    process = leases.this_process()
+    process = this_process()
     return Message.objects.create(conversation=conversation, agent_id="default", prompt="Hi", process=process)
 
 
@@ -95,7 +98,7 @@ def heard(exchange: Exchange, message: Message) -> list[str]:
     return followed.log.payloads if followed else []
 
 
-async def read(exchange: Exchange, message: Message, cursor: int = 0) -> list[Event | None]:
+async def read(exchange: Exchange, message: Message, cursor: int = 0) -> list[NumberedEvent | None]:
     async with exchange.following(message) as log, asyncio.timeout(PATIENCE):
         return [event async for event in follow(log, cursor, patience=PATIENCE)]
 
@@ -231,7 +234,7 @@ async def test_what_a_dead_process_wrote_is_stored_and_ended(here: Exchange, the
     await until(lambda: heard(there, message))
     publishing.cancel()
     await Message.objects.aupdate(lease_expires_at="2000-01-01T00:00Z")
-    assert await in_thread(leases.sweep) == 1
+    assert await STORING.run(leases.sweep) == 1
     ended = await Message.objects.aget()
     assert (ended.status, ended.text, ended.events) == ("interrupted", "One two", [3, json.dumps(call), 4])
     assert await reading == list(ended.events_after(0))
@@ -241,7 +244,7 @@ async def test_what_a_dead_process_wrote_is_stored_and_ended(here: Exchange, the
 async def test_a_dead_process_that_wrote_nothing_leaves_a_whole_stream(there: Exchange, message: Message) -> None:
     reading = asyncio.create_task(read(there, message))
     await Message.objects.aupdate(lease_expires_at="2000-01-01T00:00Z")
-    await in_thread(leases.sweep)
+    await STORING.run(leases.sweep)
     assert await reading == list((await Message.objects.aget()).events_after(0))
     assert len(await reading) == 2
 
@@ -255,7 +258,7 @@ async def test_a_process_that_was_thought_dead_can_write_no_more(
     writer.log.append(start(message))
     reading = asyncio.create_task(read(there, message))
     await until(lambda: heard(there, message))
-    sealed = await in_thread(lambda: seal(message))
+    sealed = await STORING.run(lambda: seal(message))
     writer.log.append(token("too late"))
     await publishing
     assert writer.heard[-1] == "interrupt"

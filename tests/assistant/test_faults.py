@@ -16,7 +16,7 @@ import requests
 from django.test import AsyncClient
 
 from assistant.models import Message
-from assistant.providers import load
+from assistant.providers.registry import load
 from tests import streams
 from tests.processes import PATIENCE, Served, serving
 from tests.upstream import (

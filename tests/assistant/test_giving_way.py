@@ -8,11 +8,11 @@ import pytest
 from django.test import AsyncClient
 
 from assistant.answers.reading import events_after
+from assistant.event_log import EventLog, follow
 from assistant.events import Token
 from assistant.models import Message
-from assistant.providers import Completion
+from assistant.providers.base import Completion
 from tests import streams
-from wire.event_log import EventLog, follow
 
 TOKENS = 20_000
 

@@ -13,7 +13,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from assistant.models import Allowance, APIKey, MonthlyUsage, month_of
+from assistant.models import Allowance, APIKey, MonthlyUsage
+from assistant.models.usage import month_of
 
 pytestmark = pytest.mark.usefixtures("db")
 

@@ -13,7 +13,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from assistant.cluster import leases
-from assistant.cluster.leases import Keeper, Process, gone, lock_file, this_process
+from assistant.cluster.leases import Keeper
+from assistant.cluster.processes import Process, dead_processes, folder, lock_file, this_process
 from assistant.models import Conversation, Message
 from assistant.signals import answer_ended
 from tests.upstream import PATIENCE
@@ -65,13 +66,13 @@ class TestSweep:
         assert status(message) == "running"
 
     def test_an_answer_of_a_process_of_this_machine_that_is_gone_is_interrupted_at_once(self) -> None:
-        dead = Process(leases.folder())
+        dead = Process(folder())
         message = running(dead.name)
         assert leases.sweep() == 0
         dead.forget()  # what the end of a process does to its lock
         assert leases.sweep() == 1
         assert status(message) == "interrupted"
-        assert not lock_file(leases.folder(), dead.name).exists()
+        assert not lock_file(folder(), dead.name).exists()
 
     def test_an_answer_is_ended_by_one_of_several_who_tells_observers(self) -> None:
         message = running(lease_expires_at=over())
@@ -144,11 +145,11 @@ def test_a_process_has_one_name_and_no_other_has_it(tmp_path: Path) -> None:
 def test_a_living_process_is_not_gone(tmp_path: Path) -> None:
     dead, living = Process(tmp_path), Process(tmp_path)
     dead.forget()
-    with gone(tmp_path) as names:
+    with dead_processes(tmp_path) as names:
         assert names == [dead.name]
-        with gone(tmp_path) as others:
+        with dead_processes(tmp_path) as others:
             assert others == []  # whoever comes second leaves it to the first
-    with gone(tmp_path) as names:
+    with dead_processes(tmp_path) as names:
         assert names == []
     living.forget()
 

@@ -10,7 +10,8 @@ from django.core.management import call_command
 from django.test import Client
 from django.utils import timezone
 
-from assistant.models import APIKey, MonthlyUsage, month_of
+from assistant.models import APIKey, MonthlyUsage
+from assistant.models.usage import month_of
 from config import throttles
 from tests.assistant.conftest import db  # noqa: F401  # a fixture
 

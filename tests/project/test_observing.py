@@ -198,10 +198,10 @@ def test_metrics_of_both_tell_what_happened(seen: Seen) -> None:
 
 
 CODE = """
-import json, logging, socket, sys, config.metrics
+import json, logging, socket, sys
 from django.core.exceptions import ImproperlyConfigured
 from prometheus_client import REGISTRY
-from config.observing import export_spans, serve_metrics
+from config.observe import export_spans, serve_metrics
 logging.getLogger("mine").warning("batch=%s key=%s", "b", "Bearer sk_dodo")
 with socket.create_server(("127.0.0.1", 0)) as taken:
     serve_metrics(*taken.getsockname())

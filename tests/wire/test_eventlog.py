@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wire.event_log import EVENTS_AT_ONCE, MOMENT, Event, EventLog, Push, follow
+from assistant.event_log import EVENTS_AT_ONCE, MOMENT, EventLog, follow
+from wire.api.sse import NumberedEvent, Push
 
 PATIENCE = 10
 
 
-async def read(log: EventLog, push: Push | None, got: list[Event | None], cursor: int = 0) -> None:
+async def read(log: EventLog, push: Push | None, got: list[NumberedEvent | None], cursor: int = 0) -> None:
     async with asyncio.timeout(PATIENCE), aclosing(follow(log, cursor, patience=PATIENCE, push=push)) as events:
         async for event in events:
             got.append(event)
@@ -51,7 +52,7 @@ async def test_each_event_after_the_cursor_comes_once_and_in_order(
 
 
 async def test_what_is_pushed_wakes_nobody_but_the_last_event_does() -> None:
-    log, pushed, yielded = EventLog(), list[Event](), list[Event]()
+    log, pushed, yielded = EventLog(), list[NumberedEvent](), list[NumberedEvent]()
     reading = await begun(log, lambda *event: not pushed.append(event), yielded)
     log.append("one")
     log.append("two")
@@ -62,7 +63,7 @@ async def test_what_is_pushed_wakes_nobody_but_the_last_event_does() -> None:
 
 
 async def test_of_many_at_once_few_are_pushed_before_others_have_their_turn() -> None:
-    log, pushed, yielded = EventLog(), list[Event](), list[Event]()
+    log, pushed, yielded = EventLog(), list[NumberedEvent](), list[NumberedEvent]()
     reading = await begun(log, lambda *event: not pushed.append(event), yielded)
     for _ in range(1_000):
         log.append("{}")
@@ -73,7 +74,7 @@ async def test_of_many_at_once_few_are_pushed_before_others_have_their_turn() ->
 
 
 async def test_of_many_one_after_the_other_all_are_pushed() -> None:
-    log, pushed, yielded = EventLog(), list[Event](), list[Event]()
+    log, pushed, yielded = EventLog(), list[NumberedEvent](), list[NumberedEvent]()
     reading = await begun(log, lambda *event: not pushed.append(event), yielded)
     for _ in range(3 * EVENTS_AT_ONCE):
         await asyncio.sleep(2 * MOMENT)
@@ -87,7 +88,7 @@ async def test_a_push_that_fails_ends_its_reader_and_no_other() -> None:
     def fail(number: int, payload: str) -> bool:
         raise ConnectionError("gone")
 
-    log, got = EventLog(), list[Event]()
+    log, got = EventLog(), list[NumberedEvent]()
     failing, reading = await begun(log, fail, []), await begun(log, None, got)
     log.append("one")
     log.close("last")

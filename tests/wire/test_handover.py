@@ -14,10 +14,9 @@ from django.core.signals import request_finished
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
-from wire.api.sse import EventStreamResponse, pusher
+from wire.api.sse import EventStreamResponse, Push, pusher
 from wire.asgi import detached
 from wire.asgi.detached import PUSH, Handover, Stream
-from wire.event_log import Push
 from wire.observe.request_id import request_id
 
 SCOPE = {"type": "http", "method": "GET", "path": "/stream", "query_string": b"", "headers": []}

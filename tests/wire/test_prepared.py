@@ -11,7 +11,7 @@ from django.db import connections
 from django.db.models import QuerySet
 
 from assistant.models import APIKey
-from wire.prepared import Prepared
+from assistant.models.prepared import Prepared
 
 pytestmark = pytest.mark.django_db
 

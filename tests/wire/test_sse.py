@@ -3,8 +3,8 @@ from contextlib import aclosing
 
 import pytest
 
-from wire.api.sse import HEARTBEAT, EventStreamResponse, frame, frames, read_cursor
-from wire.event_log import Event, EventLog, follow
+from assistant.event_log import EventLog, follow
+from wire.api.sse import HEARTBEAT, EventStreamResponse, NumberedEvent, frame, frames, read_cursor
 
 
 def closed_log(*payloads: str) -> EventLog:
@@ -32,7 +32,7 @@ async def test_a_reader_with_a_cursor_gets_exactly_the_rest(cursor: int) -> None
 async def test_every_reader_gets_everything_at_its_own_pace() -> None:
     log = EventLog()
 
-    async def read(pause: float) -> list[Event | None]:
+    async def read(pause: float) -> list[NumberedEvent | None]:
         events = []
         async for event in follow(log, patience=5):
             events.append(event)

@@ -1,6 +1,5 @@
 """What a request says outside its body."""
 
-from django.http import HttpRequest
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.settings import api_settings
@@ -8,7 +7,6 @@ from rest_framework.throttling import BaseThrottle
 
 FLAGS = {"true": True, "1": True, "false": False, "0": False}
 KEY_MAX_CHARS = 255
-METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
 def flag(request: Request, name: str) -> bool | None:
@@ -34,13 +32,3 @@ def client_address(request: Request) -> str:
     if api_settings.NUM_PROXIES:
         return BaseThrottle().get_ident(request)
     return request.META.get("REMOTE_ADDR") or ""
-
-
-def method_of(request: HttpRequest) -> str:
-    """Return the method where it is a known one: who counts requests can't count every word that somebody sends."""
-    return request.method if request.method in METHODS else "_OTHER"
-
-
-def route_of(request: HttpRequest) -> str:
-    """Return the pattern of the URL that a request was answered by; empty where there was none."""
-    return request.resolver_match.route if request.resolver_match else ""

@@ -4,7 +4,7 @@ The format is https://html.spec.whatwg.org/multipage/server-sent-events.html. A 
 at U+2028) and is written in one piece, so that a client that parses each network chunk on its own works.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from contextvars import ContextVar
 from types import MappingProxyType
@@ -16,7 +16,11 @@ from django.http import StreamingHttpResponse
 from wire.asgi.detached import Stream, taker
 from wire.asgi.threads import release_thread
 from wire.errors import WireError
-from wire.event_log import Event, Push
+
+# An event's number, from 1, and its payload.
+NumberedEvent = tuple[int, str]
+# Takes an event, given as its number and its payload, at once, without waiting, and returns True; or returns False.
+Push = Callable[[int, str], bool]
 
 HEARTBEAT_SECONDS = 15.0
 HEARTBEAT = b": keep-alive\n\n"
@@ -44,7 +48,7 @@ def read_cursor(text: str | None) -> int:
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
-async def frames(events: AsyncGenerator[Event | None]) -> AsyncGenerator[bytes]:
+async def frames(events: AsyncGenerator[NumberedEvent | None]) -> AsyncGenerator[bytes]:
     """Encode events; None, which stands for some time without one, becomes a comment line."""
     async with aclosing(events):
         async for event in events:

@@ -4,6 +4,7 @@ Django runs the sync code of a request under ASGI in a thread that it starts for
 anew: that took as long as all that a view does that looks up an API key.
 """
 
+import asyncio
 import atexit
 import logging
 import math
@@ -14,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
 from itertools import count
 from queue import Empty, SimpleQueue
@@ -123,6 +125,10 @@ class Pool(Executor):
         """Do as asgiref's does, here: async code that `work` calls runs in the event loop of who calls `work`."""
         # Its stub wants a ThreadPoolExecutor; it does nothing with it but to submit.
         return sync_to_async(work, thread_sensitive=False, executor=cast(ThreadPoolExecutor, self))
+
+    async def run[T](self, work: Callable[[], T]) -> T:
+        """Do `work` in a thread of the pool, with the caller's context."""
+        return await asyncio.get_running_loop().run_in_executor(self, copy_context().run, work)
 
     def disconnect(self) -> None:
         """Close the connections of idle threads, and return when they are."""
@@ -289,6 +295,12 @@ def give_connections_back() -> None:
         if here.keeps and connection.settings_dict["CONN_MAX_AGE"] == 0:
             connection.close_at = 0.0
         close_unless_usable(connection)
+
+
+def leave_connections() -> None:
+    """Give this thread's database connections back, unless it keeps them for the next request."""
+    if not here.keeps:
+        give_connections_back()
 
 
 def close_unless_usable(connection: Any) -> None:

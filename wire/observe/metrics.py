@@ -12,7 +12,7 @@ from django.http.response import HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
 from prometheus_client import Histogram
 
-from wire.api.requests import method_of, route_of
+from wire.observe.tracing import method_of, route_of
 
 REQUESTS = Histogram(
     "http_request_duration_seconds",

@@ -1,4 +1,4 @@
-"""What every response carries, whoever answered it: a request id, and JSON errors under the API's paths."""
+"""The request id: on every response, and on every log line of a request."""
 
 import logging
 import re
@@ -8,12 +8,9 @@ from contextvars import ContextVar
 from inspect import iscoroutinefunction
 from typing import Any
 
-from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
-
-from wire.errors import json_error
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 ACCEPTABLE_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
@@ -68,20 +65,3 @@ def request_id_middleware(get_response: GetResponse) -> Middleware:
 def acceptable(given: str) -> str:
     """Return the id that a caller gave, or a fresh one where it is no plain one."""
     return given if ACCEPTABLE_ID.fullmatch(given) else secrets.token_hex(16)
-
-
-@sync_and_async_middleware
-def json_errors_middleware(get_response: GetResponse) -> Middleware:
-    """Answer in JSON where Django or a middleware answered an API path with a page (404, CSRF, a bad host, a crash)."""
-
-    def after(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-        is_api = request.path.startswith(getattr(settings, "API_PREFIX", "/api/"))
-        if not is_api or response.status_code < 400 or response.get("Content-Type", "").startswith("application/json"):
-            return response
-        error = json_error(response.status_code)
-        for name in ("Allow", "Retry-After", "WWW-Authenticate"):
-            if name in response.headers:
-                error.headers[name] = response.headers[name]
-        return error
-
-    return around(get_response, lambda request: None, after)

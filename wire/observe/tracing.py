@@ -13,9 +13,8 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
 
-from wire.api.requests import method_of, route_of
-
 Attributes = Mapping[str, Any]
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 Kind = Literal["internal", "server", "client", "producer", "consumer"]
 
 
@@ -125,3 +124,13 @@ def note_answer(current: Span, request: HttpRequest, response: HttpResponseBase)
     current.note({"http.route": route or None, "http.response.status_code": response.status_code})
     if response.status_code >= 500:
         current.fail(str(response.status_code))
+
+
+def method_of(request: HttpRequest) -> str:
+    """Return the method where it is a known one: who counts requests can't count every word that somebody sends."""
+    return request.method if request.method in METHODS else "_OTHER"
+
+
+def route_of(request: HttpRequest) -> str:
+    """Return the pattern of the URL that a request was answered by; empty where there was none."""
+    return request.resolver_match.route if request.resolver_match else ""

@@ -5,7 +5,7 @@ from typing import Any
 
 from assistant.errors import AssistantError
 from assistant.events import Token
-from assistant.providers import Completion, ModelRequest
+from assistant.providers.base import Completion, ModelRequest
 
 
 def asking(content: str = "Hi", **parameters: Any) -> ModelRequest:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from assistant.errors import ModelError
 from assistant.events import Token, ToolCall, Usage
-from assistant.providers import Completion, ToolSpec
+from assistant.providers.base import Completion, ToolSpec
 from assistant.providers.chat_completions import Answer, encode
 from assistant.providers.faults import Fault
 from tests.assistant.providers.collecting import asking, text

@@ -16,10 +16,10 @@ from django.core.exceptions import ImproperlyConfigured
 
 from assistant.errors import ContextTooLong, ModelError
 from assistant.events import Token
-from assistant.providers import get_model
 from assistant.providers.assets import SMOLLM2, fetch
 from assistant.providers.llama import CONTEXT_TOKENS
 from assistant.providers.local import LocalModel
+from assistant.providers.registry import get_model
 from tests.assistant.providers.collecting import asking, collect, text
 from tests.processes import CLEAN, PATIENCE, ROOT
 from tests.upstream import until
@@ -101,7 +101,7 @@ PREFIX = """
 import asyncio, os, sys
 import django
 django.setup()
-from assistant.providers import ModelRequest
+from assistant.providers.base import ModelRequest
 from assistant.providers.local import LocalModel
 
 model = LocalModel("smollm2")

@@ -10,8 +10,9 @@ import pytest
 
 from assistant import errors
 from assistant.events import Token, ToolCall, Usage
-from assistant.providers import Completion, ToolSpec, get_model, load
+from assistant.providers.base import Completion, ToolSpec
 from assistant.providers.openai import OpenAIModel
+from assistant.providers.registry import get_model, load
 from tests.assistant.providers.collecting import asking, collect, collect_until_fault, text
 from tests.upstream import (
     DONE,

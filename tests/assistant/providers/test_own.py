@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from assistant.providers import get_model
+from assistant.providers.registry import get_model
 
 
 class House:

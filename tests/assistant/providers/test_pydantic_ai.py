@@ -14,8 +14,9 @@ from pydantic_ai.models.test import TestModel as ModelForTests
 
 from assistant import errors
 from assistant.events import Token, ToolCall
-from assistant.providers import Completion, ModelRequest, ToolSpec, get_model
+from assistant.providers.base import Completion, ModelRequest, ToolSpec
 from assistant.providers.pydantic_ai import PydanticAIModel
+from assistant.providers.registry import get_model
 from tests.assistant.providers.collecting import asking, collect, collect_until_fault, text
 
 ADD = ToolSpec("add", "Add numbers.", {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]})

@@ -1,27 +1,23 @@
-"""Agents, what was said to them, who may call, and what can be searched."""
+"""Conversations, and their messages: what was asked, and what was answered."""
 
-import hashlib
 import json
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from datetime import UTC, date, datetime, timedelta
+from datetime import timedelta
 from typing import Any, ClassVar, Self, cast
 
 from django.conf import settings
-from django.contrib.auth.models import Group
-from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.text import slugify
 
-from assistant.conf import get_settings
 from assistant.events import Failed, Finished, FinishReason, Start, Usage, encode, encode_token
-from wire.prepared import Prepared
-
-Caller = Any  # the project's user model, or AnonymousUser
+from assistant.models.agents import Agent
+from assistant.models.usage import MonthlyUsage
+from wire.api.callers import Caller
 
 # A running answer whose process hasn't renewed it for so long is somebody else's to end.
 LEASE = timedelta(seconds=30)
@@ -42,70 +38,6 @@ def new_conversation_id() -> str:
 def lease_end() -> Any:
     """Return when a lease that begins now ends, by the database's clock: those of machines differ."""
     return Now() + LEASE
-
-
-def one[M: models.Model](rows: models.QuerySet[M]) -> M | None:
-    """Return the only row, or None; `first` would have them sorted."""
-    return next(iter(rows.order_by()[:1]), None)
-
-
-class AgentQuerySet(models.QuerySet["Agent"]):
-    def for_caller(self, caller: Caller) -> Self:
-        """Return the enabled agents that are public or for one of the caller's groups."""
-        enabled = self.filter(is_enabled=True)
-        if not caller.is_authenticated:
-            return enabled.filter(is_public=True)
-        return enabled.filter(Q(is_public=True) | Q(groups__user=caller.pk)).distinct()
-
-    def named(self, agent_id: str, caller: Caller) -> "Agent | None":
-        """Return one of them; most are public, and found without a look at groups."""
-        return public_agent(agent_id) or (
-            one(self.for_caller(caller).filter(pk=agent_id)) if caller.is_authenticated else None
-        )
-
-
-class Agent(models.Model):
-    """Who answers: a model with instructions, tools and limits."""
-
-    id = models.SlugField(primary_key=True, max_length=64, help_text="The agent_id that callers use.")
-    name = models.CharField(max_length=100)
-    description = models.CharField(max_length=500, blank=True)
-    model = models.CharField(
-        max_length=200, blank=True, help_text="provider:name, such as openai:gpt-5; empty means ASSISTANT_MODEL."
-    )
-    instructions = models.TextField(blank=True, help_text="What the model is told before the conversation.")
-    tools = models.JSONField(default=list, blank=True, help_text='Names of tools, such as ["search"].')
-    temperature = models.FloatField(
-        null=True, blank=True, validators=[MinValueValidator(0), MaxValueValidator(2)], help_text="0 to 2."
-    )
-    max_output_tokens = models.PositiveIntegerField(
-        default=1024, validators=[MinValueValidator(1)], help_text="The longest answer, over all rounds of tools."
-    )
-    max_input_tokens = models.PositiveIntegerField(
-        null=True,
-        blank=True,
-        validators=[MinValueValidator(64)],
-        help_text="How much of a conversation the model is given; empty means as much as it takes.",
-    )
-    max_tool_rounds = models.PositiveSmallIntegerField(default=5, help_text="How often it may call tools in an answer.")
-    is_public = models.BooleanField(default=True, help_text="For every caller; otherwise for the groups below.")
-    groups = models.ManyToManyField(Group, blank=True, related_name="agents")
-    is_enabled = models.BooleanField(default=True)
-
-    objects: ClassVar[models.Manager["Agent"]] = AgentQuerySet.as_manager()
-
-    class Meta:
-        ordering = ["id"]
-
-    def __str__(self) -> str:
-        return self.name
-
-    @property
-    def model_name(self) -> str:
-        return self.model or get_settings().ASSISTANT_MODEL
-
-
-public_agent = Prepared(Agent, lambda pk: Agent.objects.filter(pk=pk, is_enabled=True, is_public=True))
 
 
 class ConversationQuerySet(models.QuerySet["Conversation"]):
@@ -344,10 +276,20 @@ class Message(models.Model):
             if Message.objects.filter(pk=self.pk).running(self.process).update(**values):
                 Conversation.objects.filter(pk=self.conversation_id).update(updated_at=self.finished_at)
                 # Last: others who wait for this row wait for a commit.
-                MonthlyUsage.objects.charge(self)
+                self._charge()
             else:
                 self.status, self.error, self.finish_reason = self.Status.INTERRUPTED, asdict(INTERRUPTED), ""
         return self.ending()
+
+    def _charge(self) -> None:
+        """Count what the answer cost for its owner; what an anonymous caller asked isn't counted."""
+        if self.conversation.owner_id is not None:
+            MonthlyUsage.objects.charge(
+                user_id=self.conversation.owner_id,
+                api_key_id=self.api_key_id,
+                ended_at=self.finished_at or timezone.now(),
+                usage=self.spent,
+            )
 
     def take_events(self, payloads: Sequence[str]) -> None:
         """Take over what is known of the stream."""
@@ -387,169 +329,3 @@ ENDING_FIELDS = (
     "processing_time",
     "finished_at",
 )
-
-
-class APIKeyQuerySet(models.QuerySet["APIKey"]):
-    def usable(self) -> Self:
-        return self.filter(revoked_at=None, user__is_active=True)
-
-    def unused_since(self, moment: datetime) -> Self:
-        return self.filter(Q(last_used_at=None) | Q(last_used_at__lt=moment))
-
-
-class APIKey(models.Model):
-    """A named secret that stands for its user. The secret is shown once; only its digest is stored.
-
-    The secret has 256 random bits, so that a plain SHA-256 is as good as a slow hash (OWASP's advice on API keys).
-    """
-
-    PREFIX = "sk_"
-    # Of a key that was made just now: in no column, so that nothing can read it again.
-    secret: str = ""
-
-    class Scope(models.TextChoices):
-        CHAT = "chat", "chat: ask agents; read, rename and delete conversations"
-        TOOLS = "tools", "tools: list and run tools"
-        BATCHES = "batches", "batches: send, read, cancel and retry them; each item needs its own scope"
-        READ = "read", "read: GET everything, change nothing"
-
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_keys")
-    name = models.CharField(max_length=100, help_text="What it is for.")
-    hint = models.CharField(max_length=12, editable=False, help_text="How it begins, to tell it from others.")
-    digest = models.CharField(max_length=64, unique=True, editable=False)
-    scopes = models.JSONField(default=list, blank=True, help_text="What it may call; none means everything.")
-    requests_per_minute = models.PositiveIntegerField(
-        null=True, blank=True, validators=[MinValueValidator(1)], help_text="Empty: THROTTLE_KEY."
-    )
-    tokens_per_minute = models.PositiveIntegerField(
-        null=True, blank=True, validators=[MinValueValidator(1)], help_text="In and out together. Empty: no limit."
-    )
-    tokens_per_month = models.PositiveBigIntegerField(
-        null=True,
-        blank=True,
-        validators=[MinValueValidator(1)],
-        help_text="In and out together, by the calendar in UTC. Empty: no limit but the user's.",
-    )
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
-    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
-    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
-
-    objects: ClassVar[models.Manager["APIKey"]] = APIKeyQuerySet.as_manager()
-
-    class Meta:
-        ordering = ["-created_at"]
-        verbose_name = "API key"
-        verbose_name_plural = "API keys"
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.hint}...)"
-
-    @classmethod
-    def issue(cls, *, user: Any, name: str, **limits: Any) -> tuple["APIKey", str]:
-        """Make a key and return it with its secret, which can't be read again."""
-        key = cls(user=user, name=name, **limits)
-        key.make_secret()
-        key.save(force_insert=True)
-        return key, key.secret
-
-    def make_secret(self) -> None:
-        self.secret = self.PREFIX + secrets.token_urlsafe(32)
-        self.hint, self.digest = self.secret[:8], digest(self.secret)
-
-    def may_call(self, method: str | None, needed: Sequence[str]) -> bool:
-        """Tell whether the scopes allow a call that needs others; what needs none that is known isn't for scopes."""
-        if not self.scopes or (method in READING and self.Scope.READ in self.scopes):
-            return True
-        return bool(needed) and set(needed) <= set(self.scopes)
-
-    def revoke(self) -> None:
-        self.revoked_at = timezone.now()
-        self.save(update_fields=["revoked_at"])
-
-
-READING = ("GET", "HEAD", "OPTIONS")
-
-
-def digest(secret: str) -> str:
-    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
-
-
-class Allowance(models.Model):
-    """How many tokens a user may spend in a month, where it isn't what others may (USER_TOKENS_PER_MONTH)."""
-
-    user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="token_allowance")
-    tokens_per_month = models.PositiveBigIntegerField(
-        validators=[MinValueValidator(1)], help_text="In and out together, by the calendar in UTC."
-    )
-
-    class Meta:
-        ordering = ["user"]
-        verbose_name = "user's allowance"
-        verbose_name_plural = "users' allowances"
-
-    def __str__(self) -> str:
-        return str(self.user)
-
-
-def month_of(moment: datetime) -> date:
-    """Return the first day of the month, in UTC."""
-    return moment.astimezone(UTC).date().replace(day=1)
-
-
-class MonthlyUsageQuerySet(models.QuerySet["MonthlyUsage"]):
-    def charge(self, message: Message) -> None:
-        """Count an answer that has ended, in its month; a stranger's isn't counted."""
-        owner, spent = message.conversation.owner_id, message.spent
-        if owner is None:
-            return
-        month = month_of(message.finished_at or timezone.now())
-        row: dict[str, Any] = {"user_id": owner, "api_key_id": message.api_key_id, "month": month}
-        counts = {"answers": 1, "input_tokens": spent.input_tokens, "output_tokens": spent.output_tokens}
-        more = {name: F(name) + count for name, count in counts.items()}
-        if not self.filter(**row).update(**more):
-            self.get_or_create(**row)
-            self.filter(**row).update(**more)
-
-
-class MonthlyUsage(models.Model):
-    """What a user's answers that ended in a month have cost, with one of their keys or with none."""
-
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
-    api_key = models.ForeignKey(APIKey, null=True, on_delete=models.CASCADE, related_name="monthly_usage")
-    month = models.DateField(help_text="Its first day, in UTC.")
-    answers = models.PositiveIntegerField(default=0)
-    input_tokens = models.PositiveBigIntegerField(default=0)
-    output_tokens = models.PositiveBigIntegerField(default=0)
-
-    objects: ClassVar[models.Manager["MonthlyUsage"]] = MonthlyUsageQuerySet.as_manager()
-
-    class Meta:
-        ordering = ["-month", "user", "api_key"]
-        verbose_name = "usage"
-        verbose_name_plural = "usage by month"
-        constraints = [
-            models.UniqueConstraint(fields=["user", "month", "api_key"], name="one_usage_of_a_key_a_month"),
-            models.UniqueConstraint(
-                fields=["user", "month"], condition=Q(api_key=None), name="one_usage_without_a_key_a_month"
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.month:%Y-%m} {self.user}"
-
-
-class Document(models.Model):
-    """Something to find. `source` names where it came from, and is unique: adding it again replaces it."""
-
-    source = models.CharField(max_length=500, unique=True, help_text="A path, an address, or any name that stays.")
-    title = models.CharField(max_length=300)
-    text = models.TextField()
-    url = models.URLField(max_length=1000, blank=True, help_text="Where a reader finds it.")
-    credit = models.CharField(max_length=300, blank=True, help_text="Author and licence, shown with the result.")
-    updated_at = models.DateTimeField(auto_now=True)
-
-    class Meta:
-        ordering = ["title"]
-
-    def __str__(self) -> str:
-        return self.title

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from assistant.providers.claim import Address, Claim
+from assistant.providers.shared_llama import Address, Claim
 
 HERE = Address("http://127.0.0.1:9", "key", os.getpid())
 

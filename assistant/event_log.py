@@ -4,10 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-# An event's number, from 1, and its payload.
-Event = tuple[int, str]
-# Takes an event, given as its number and its payload, at once, without waiting, and returns True; or returns False.
-Push = Callable[[int, str], bool]
+from wire.api.sse import NumberedEvent, Push
+
 # After so many a reader that has more of them to come gives way to the loop's other tasks.
 EVENTS_AT_ONCE = 16
 # Events that are fewer seconds apart are written at once.
@@ -62,7 +60,7 @@ class EventLog:
 
 async def follow(
     log: EventLog, cursor: int = 0, *, patience: float, push: Push | None = None
-) -> AsyncGenerator[Event | None]:
+) -> AsyncGenerator[NumberedEvent | None]:
     """Yield the events after `cursor`, live, until the log is closed; None after `patience` seconds without one.
 
     While it waits, `push` is given each event as it is written; what that takes isn't yielded. The last event is.
