@@ -12,7 +12,7 @@ from wire.conf import Count, Seconds, read
 
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(strict=True))
-class Settings:
+class AssistantSettings:
     """The settings with their defaults; durations in seconds."""
 
     STREAM_ENABLED: bool = True
@@ -43,9 +43,9 @@ class Settings:
     MODEL_IDLE_TIMEOUT: Seconds = 30
 
 
-def get_settings() -> Settings:
+def get_settings() -> AssistantSettings:
     """Return the settings as they are now, so that `override_settings` just works.
 
     Raises `ImproperlyConfigured` with a sentence naming the value that can't be used.
     """
-    return read(Settings)
+    return read(AssistantSettings)

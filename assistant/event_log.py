@@ -65,7 +65,7 @@ async def follow(
 
     While it waits, `push` is given each event as it is written; what that takes isn't yielded. The last event is.
     """
-    reader = Reader(log, cursor, patience, push)
+    reader = LogReader(log, cursor, patience, push)
     with log.watched(reader.notice):
         try:
             while not log.ended_before(reader.cursor):
@@ -80,7 +80,7 @@ async def follow(
             reader.close()
 
 
-class Reader:
+class LogReader:
     """Where a reader of a log is, and its waits for more.
 
     One timer looks after all of its waits: one for each would cost as much as sending an event. And to be woken costs

@@ -30,7 +30,7 @@ from batching.inspection.dates import DatedBatches
 from batching.inspection.inspection import PAGE_ROOM, Choice, Inspection, choice_of, mark_of_batch
 from batching.inspection.live import SOCKET, live
 from batching.inspection.overview import Overview
-from batching.items.request_factory import origin_of
+from batching.items.request_factory import factory_of
 from batching.models import Batch, BatchItem, Webhook
 from batching.records.masking import masked_address
 from wire.admin import ReadOnly
@@ -251,7 +251,7 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
         media_type, parts = export.FORMATS[kind]
         self.log_change(request, batch, f"Downloaded as {kind.upper()}.")
         give_connections_back()
-        response = progress.response(parts(batch.pk), media_type, in_server=origin_of(request).in_server)
+        response = progress.response(parts(batch.pk), media_type, in_server=factory_of(request).in_server)
         response.headers["Content-Disposition"] = f'attachment; filename="{batch.pk}.{kind}"'
         return response
 

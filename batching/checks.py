@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 from django.utils.module_loading import import_string
 
-from batching.conf import Settings, get_settings
+from batching.conf import BatchingSettings, get_settings
 
 
 @register("batching")
@@ -77,7 +77,7 @@ def sqlite_trouble(database: dict[str, Any]) -> Iterator[CheckMessage]:
         )
 
 
-def threads_of(settings: Settings) -> int:
+def threads_of(settings: BatchingSettings) -> int:
     """Return how many threads of a server use the database for batches: one an item, one for the rows of each kind."""
     in_background = settings.BATCH_BACKGROUND_CONCURRENCY + 1 if settings.BATCH_RUN_IN_SERVER else 0
     return settings.BATCH_CONCURRENCY + 1 + in_background

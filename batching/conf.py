@@ -12,7 +12,7 @@ SIGNING_KEY = r"^(whsec_([A-Za-z0-9+/]{4}){8,21}([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/
 
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(strict=True))
-class Settings:
+class BatchingSettings:
     """The settings with their defaults; durations in seconds."""
 
     BATCH_ENABLED: bool = True
@@ -63,9 +63,9 @@ class Settings:
         return hosts
 
 
-def get_settings() -> Settings:
+def get_settings() -> BatchingSettings:
     """Return the settings as they are now, so that `override_settings` just works.
 
     Raises `ImproperlyConfigured` with a sentence naming the value that can't be used.
     """
-    return read(Settings)
+    return read(BatchingSettings)

@@ -24,8 +24,8 @@ from assistant import lifespan as assistant
 from assistant.routing import websocket_urlpatterns as chats
 from batching import lifespan as batching
 from batching.routing import websocket_urlpatterns as batches
-from wire.asgi.detached import Handover
-from wire.asgi.lifespan import Application, Lifespan, Message, Receive, Send
+from wire.asgi.detached import DetachedStreams
+from wire.asgi.lifespan import Application, ASGIMessage, Lifespan, Receive, Send
 
 
 def with_static_files(application: ASGIHandler) -> Application:
@@ -41,7 +41,7 @@ def with_static_files(application: ASGIHandler) -> Application:
     return served
 
 
-async def refuse_websocket(scope: Message, receive: Receive, send: Send) -> None:
+async def refuse_websocket(scope: ASGIMessage, receive: Receive, send: Send) -> None:
     """Answer 403: there is no WebSocket at this path."""
     await receive()
     await send({"type": "websocket.close"})
@@ -58,7 +58,7 @@ async def shutdown() -> None:
     await assistant.shutdown()
 
 
-application = Handover(
+application = DetachedStreams(
     ProtocolTypeRouter(
         {
             "http": with_static_files(django_application),

@@ -9,8 +9,8 @@ from django.contrib.auth import get_user_model
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 
-from assistant.observe.statistics import Figures as Answers
-from batching.inspection.statistics import Figures as Batches
+from assistant.observe.statistics import AnswerStatistics as Answers
+from batching.inspection.statistics import BatchStatistics as Batches
 from wire.observe.statistics import PERIODS, Period
 
 

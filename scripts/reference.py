@@ -133,7 +133,7 @@ def in_a_project() -> str:
 def conf(app: str) -> Iterator[tuple[str, str, str, str]]:
     """Yield each field of an app's settings with its type, its default and its docstring, as they are written."""
     tree = ast.parse((ROOT / app / "conf.py").read_text())
-    [body] = [node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Settings"]
+    [body] = [node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name.endswith("Settings")]
     for node, after in zip(body, [*body[1:], ast.Pass()], strict=True):
         match node:
             case ast.AnnAssign(target=ast.Name(id=name), annotation=kind, value=ast.expr() as default):

@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from assistant.admin.transcript import Retelling
+from assistant.admin.transcript import TurnTranscript
 from assistant.models import Conversation, Message
 from wire.admin import ReadOnly
 
@@ -93,7 +93,7 @@ class ConversationAdmin(ReadOnly, admin.ModelAdmin):
     ) -> HttpResponse:
         turns = context["original"].messages.select_related("agent")
         page = Paginator(turns, TURNS_A_PAGE).get_page(request.GET.get("turns"))
-        context |= {"page": page, "turns": [Retelling(message) for message in page]}
+        context |= {"page": page, "turns": [TurnTranscript(message) for message in page]}
         return super().render_change_form(request, context, *args, **kwargs)
 
     @admin.display(description="conversation", ordering="title")

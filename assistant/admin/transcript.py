@@ -21,7 +21,7 @@ STATES = {"completed": "done", "failed": "failed"}
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class CalledTool:
     """A tool that was called; without a result where the answer ended before."""
 
     name: str
@@ -31,7 +31,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Retelling:
+class TurnTranscript:
     """One turn."""
 
     message: Message
@@ -41,7 +41,7 @@ class Retelling:
         return TONES[Message.Status(self.message.status)]
 
     @property
-    def calls(self) -> list[Call]:
+    def calls(self) -> list[CalledTool]:
         return [called(call) for call in self.message.tool_calls]
 
     @property
@@ -55,9 +55,9 @@ class Retelling:
         return list(measured(self.message))
 
 
-def called(call: dict[str, Any]) -> Call:
+def called(call: dict[str, Any]) -> CalledTool:
     parameters = json.dumps(call["parameters"], ensure_ascii=False, indent=2)
-    return Call(call["name"], STATES.get(call.get("status", ""), "not finished"), parameters, call.get("result"))
+    return CalledTool(call["name"], STATES.get(call.get("status", ""), "not finished"), parameters, call.get("result"))
 
 
 def measured(message: Message) -> Iterator[str]:

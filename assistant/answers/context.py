@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from assistant.errors import ContextTooLong, ModelError
-from assistant.events import Token, ToolCall
 from assistant.observe import spans
-from assistant.providers.base import Completion, Model, ModelRequest
+from assistant.providers.base import Completion, Model, ModelEvent, ModelRequest
 from assistant.tools.toolbox import Tool
 
 # Where neither the model nor the agent says how much it takes.
@@ -83,13 +82,13 @@ def opening(brief: Brief, turns: Sequence[Turn]) -> Messages:
 
 async def call(
     brief: Brief, request: ModelRequest, more: Sequence[Mapping[str, Any]] = ()
-) -> AsyncGenerator[Token | ToolCall | Completion]:
+) -> AsyncGenerator[ModelEvent]:
     """Call the model with as much of the conversation as it takes; `more` follows the prompt.
 
     Raises `ContextTooLong` where the prompt alone is too much, and `ModelError`.
     """
     last: ContextTooLong | None = None
-    event: Token | ToolCall | Completion | None = None
+    event: ModelEvent | None = None
     for turns in windows(brief):
         attempt = replace(request, messages=[*opening(brief, turns), *more])
         try:

@@ -11,7 +11,7 @@ from typing import Any
 from assistant.answers.context import Brief, Turn, call
 from assistant.errors import AssistantError
 from assistant.events import Token, ToolCall, ToolResult, Usage
-from assistant.providers.base import Completion, ModelRequest
+from assistant.providers.base import Completion, ModelRequest, Step
 from assistant.tools.toolbox import Tool, ToolOutput
 
 QUERY_SCHEMA = {
@@ -49,8 +49,6 @@ SMALL_TALK = (
     " i am im i'm fine well there so very much a the"
 )
 PLEASANTRIES = frozenset(SMALL_TALK.split())
-
-Step = Token | ToolCall | ToolResult | Completion
 
 
 def research(brief: Brief, search: Tool) -> AsyncGenerator[Step]:

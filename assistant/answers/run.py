@@ -16,13 +16,13 @@ from assistant.cluster import sharing
 from assistant.cluster.leases import Keeper
 from assistant.errors import AssistantError, ModelTimeout
 from assistant.event_log import EVENTS_AT_ONCE, EventLog
-from assistant.events import Failed, Finished, FinishReason, Start, Token, ToolCall, ToolResult, Usage
+from assistant.events import Failed, Finished, FinishReason, Start, Token, Usage
 from assistant.logs import context_for
 from assistant.models import Message
 from assistant.models.conversations import INTERRUPTED
 from assistant.models.pool import STORING
 from assistant.observe import spans
-from assistant.providers.base import Completion
+from assistant.providers.base import Completion, Step
 from assistant.signals import answer_ended, reader_came, reader_left
 from wire.api.json import UNSTORABLE
 from wire.errors import SENTENCES
@@ -35,7 +35,6 @@ MAX_CHARS = 1_000_000
 # Whoever waits may do so in another thread. One lock for all: it is held for a moment.
 endings = Lock()
 
-Steps = AsyncGenerator[Token | ToolCall | ToolResult | Completion]
 # A response's reader comes only once the middleware is through with it; a client that has gone by then never has one.
 FIRST_READER_SECONDS = 10
 # A process that reads along says so every five seconds.
@@ -43,7 +42,7 @@ LAPSE_SECONDS = 15
 
 
 @dataclass(slots=True)
-class Limits:
+class RunLimits:
     """Bounds of one answer: seconds in all, seconds that it goes on unread (None: to its end), characters a token."""
 
     timeout: float
@@ -52,7 +51,7 @@ class Limits:
 
 
 @dataclass(slots=True)
-class Transcript:
+class Progress:
     """What has happened so far, in the short form that is stored."""
 
     parts: list[str] = field(default_factory=list)
@@ -76,11 +75,17 @@ class Run:
     """
 
     def __init__(
-        self, *, message: Message, steps: Steps, limits: Limits, began: float, release: Callable[[], None]
+        self,
+        *,
+        message: Message,
+        steps: AsyncGenerator[Step],
+        limits: RunLimits,
+        began: float,
+        release: Callable[[], None],
     ) -> None:
         self.message = message
         self.log = EventLog()
-        self.transcript = Transcript()
+        self.transcript = Progress()
         self._steps = steps
         self._limits = limits
         self._began = began
@@ -245,7 +250,7 @@ class Run:
         except TimeoutError as error:
             raise ModelTimeout(f"The answer took longer than {self._limits.timeout:g} s.") from error
 
-    def _take(self, step: Token | ToolCall | ToolResult | Completion) -> None:
+    def _take(self, step: Step) -> None:
         match step:
             case Token():
                 text = step.content

@@ -12,10 +12,8 @@ from assistant.answers.context import Brief, call
 from assistant.answers.research import research
 from assistant.errors import AssistantError
 from assistant.events import Token, ToolCall, ToolResult, Usage
-from assistant.providers.base import Completion, ModelRequest
+from assistant.providers.base import Completion, ModelRequest, Step
 from assistant.tools.toolbox import Tool
-
-Step = Token | ToolCall | ToolResult | Completion
 
 
 def answer(brief: Brief) -> AsyncGenerator[Step]:

@@ -15,7 +15,7 @@ from django.utils import timezone
 from assistant.answers import allowances
 from assistant.answers.admission import CALLER, MODEL, PROCESS, Bound, admission
 from assistant.answers.context import Brief, Turn
-from assistant.answers.run import Limits, Run, registry
+from assistant.answers.run import Run, RunLimits, registry
 from assistant.answers.tool_loop import answer
 from assistant.cluster import leases, processes
 from assistant.conf import get_settings
@@ -36,7 +36,7 @@ KEY_LIFETIME = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class TurnRequest:
     """What a caller asks. `began` is the monotonic moment at which it came, `address` where an anonymous one is.
 
     `key` is what the caller came with, where it is one.
@@ -60,7 +60,7 @@ class Ask:
 
 
 @contextmanager
-def beginning(ask: Ask) -> Iterator[Run | Message]:
+def beginning(ask: TurnRequest) -> Iterator[Run | Message]:
     """Yield what `begin` returns, and end a Run that has not begun by the end of the block."""
     turn = begin(ask)
     try:
@@ -70,7 +70,7 @@ def beginning(ask: Ask) -> Iterator[Run | Message]:
             registry.abandon(turn)
 
 
-def begin(ask: Ask) -> Run | Message:
+def begin(ask: TurnRequest) -> Run | Message:
     """Store the turn and return the Run that answers it, not yet begun; or the message that a key stands for.
 
     Raises `NotFound`, `Conflict`, `KeyReused`, `TokensSpent`, `Busy`, `TooManyAnswers` and `ModelMisconfigured`, and
@@ -101,7 +101,7 @@ def begin(ask: Ask) -> Run | Message:
         return run
 
 
-def message_of(ask: Ask, conversation: Conversation, agent: Agent) -> Message:
+def message_of(ask: TurnRequest, conversation: Conversation, agent: Agent) -> Message:
     return Message(
         conversation=conversation,
         agent=agent,
@@ -115,7 +115,7 @@ def message_of(ask: Ask, conversation: Conversation, agent: Agent) -> Message:
     )
 
 
-def bounds(ask: Ask, agent: Agent, model: Model) -> list[Bound]:
+def bounds(ask: TurnRequest, agent: Agent, model: Model) -> list[Bound]:
     """Return what an answer needs a place under; the caller's own comes first, as only they can make room there."""
     settings = get_settings()
     caller = caller_name(ask.caller) if ask.caller.is_authenticated else f"address:{ask.address}"
@@ -127,7 +127,7 @@ def bounds(ask: Ask, agent: Agent, model: Model) -> list[Bound]:
     ]
 
 
-def replayed(ask: Ask) -> Message | None:
+def replayed(ask: TurnRequest) -> Message | None:
     """Return the message that the caller's Idempotency-Key stands for, if there is one."""
     if ask.idempotency_key is None:
         return None
@@ -145,7 +145,7 @@ def freed(keyed: MessageQuerySet) -> bool:
     return keyed.filter(status=Message.Status.INTERRUPTED).update(idempotency_key=None) == 1
 
 
-def placed(ask: Ask) -> tuple[Conversation, Agent]:
+def placed(ask: TurnRequest) -> tuple[Conversation, Agent]:
     """Return the conversation (a new one is not saved yet) and the agent that answers in it."""
     conversation = None
     if ask.conversation_id is not None:
@@ -182,7 +182,7 @@ def joined(message: Message) -> Run | Message:
     return message
 
 
-def collided(ask: Ask) -> Run | Message:
+def collided(ask: TurnRequest) -> Run | Message:
     """Say what another call, a moment earlier, has of ours: the key or the conversation."""
     if known := replayed(ask):
         return joined(known)
@@ -196,7 +196,7 @@ def usable_model(agent: Agent) -> Model:
         raise ModelMisconfigured from error
 
 
-def brief(model: Model, agent: Agent, ask: Ask, turns: list[Turn]) -> Brief:
+def brief(model: Model, agent: Agent, ask: TurnRequest, turns: list[Turn]) -> Brief:
     return Brief(
         model=model,
         model_name=agent.model_name,
@@ -211,7 +211,7 @@ def brief(model: Model, agent: Agent, ask: Ask, turns: list[Turn]) -> Brief:
     )
 
 
-def limits(on_disconnect: OnDisconnect) -> Limits:
+def limits(on_disconnect: OnDisconnect) -> RunLimits:
     settings = get_settings()
     grace = {"cancel": 0.0, "continue": None, "grace": settings.STREAM_DISCONNECT_GRACE}[on_disconnect]
-    return Limits(timeout=settings.STREAM_TIMEOUT, grace=grace, chunk_size=settings.STREAM_CHUNK_SIZE)
+    return RunLimits(timeout=settings.STREAM_TIMEOUT, grace=grace, chunk_size=settings.STREAM_CHUNK_SIZE)

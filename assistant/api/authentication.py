@@ -11,13 +11,13 @@ from rest_framework.request import Request
 
 from assistant.models import APIKey
 from assistant.models.keys import digest
-from assistant.models.prepared import Prepared
+from assistant.models.prepared import PreparedQuery
 
 # The moment of last use is written at most this often: a write for each call would serialise them all.
 LAST_USE_PRECISION = timedelta(minutes=1)
 
 # Each call with a key begins with this.
-usable_key = Prepared(
+usable_key = PreparedQuery(
     APIKey, lambda text: APIKey.objects.usable().select_related("user__token_allowance").filter(digest=text)
 )
 

@@ -97,7 +97,7 @@ class ChatView(ChatScopedView):
         streamed = wants_stream(request, body)
         if streamed:
             refuse_without_streams(request)
-        ask = turns.Ask(
+        ask = turns.TurnRequest(
             caller=request.user,
             text=body["message"],
             began=began,

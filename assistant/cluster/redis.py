@@ -66,7 +66,7 @@ def longest() -> float:
     return get_settings().STREAM_TIMEOUT + 2 * LEASE.total_seconds()
 
 
-class Shared(Protocol):
+class SharedRun(Protocol):
     """A running answer, as the exchange needs it."""
 
     message: Message
@@ -85,7 +85,7 @@ class Shared(Protocol):
 class Feed:
     """An answer of this process on its way to Redis. `cursor` is how much of it is there; None: that isn't known."""
 
-    run: Shared
+    run: SharedRun
     done: asyncio.Future[None]
     cursor: int | None = 0
 
@@ -114,7 +114,7 @@ class Followed:
     readers: int = 0
 
 
-class Exchange:
+class RedisBus:
     """One event loop's end of it: whatever the number of answers and readers, one task writes and one listens.
 
     Nobody waits for Redis: while it doesn't answer, local readers hear their answers as ever, and it catches up.
@@ -169,7 +169,7 @@ class Exchange:
 
     # Answers of this process.
 
-    async def publish(self, run: Shared) -> None:
+    async def publish(self, run: SharedRun) -> None:
         """Write the answer's events as they come; return once the last one is there, or nobody waits for it."""
         feed = Feed(run, asyncio.get_running_loop().create_future())
         self._feeds[run.message.pk] = feed
@@ -386,7 +386,7 @@ def take(log: EventLog, entries: list[Any]) -> None:
         (log.close if name == "last" else log.append)(payload)
 
 
-def obey(run: Shared, order: str, reader: str) -> None:
+def obey(run: SharedRun, order: str, reader: str) -> None:
     match order:
         case "stop":
             run.stop()

@@ -12,7 +12,7 @@ from wire.asgi.per_loop import PerLoop
 from wire.once import once
 
 if TYPE_CHECKING:
-    from assistant.cluster.redis import Exchange, Shared
+    from assistant.cluster.redis import RedisBus, SharedRun
 
 logger = logging.getLogger(__name__)
 
@@ -30,9 +30,9 @@ def check_settings() -> None:
 
 
 @once
-def exchanges(url: str) -> "PerLoop[Exchange]":
+def exchanges(url: str) -> "PerLoop[RedisBus]":
     try:
-        from assistant.cluster.redis import Exchange
+        from assistant.cluster.redis import RedisBus
     except ModuleNotFoundError:
         raise ImproperlyConfigured(
             "REDIS_URL is set, but the package redis is missing: pip install 'django-assistant-backend[redis]'."
@@ -40,13 +40,13 @@ def exchanges(url: str) -> "PerLoop[Exchange]":
     try:
         if not url.startswith(SCHEMES):
             raise ValueError
-        Exchange(url)
+        RedisBus(url)
     except ValueError:
         raise ImproperlyConfigured("REDIS_URL has to be like redis://localhost:6379/0.") from None
-    return PerLoop(lambda: Exchange(url))
+    return PerLoop(lambda: RedisBus(url))
 
 
-async def exchange() -> "Exchange":
+async def exchange() -> "RedisBus":
     """Return the running loop's end of the exchange."""
     return await exchanges(get_settings().REDIS_URL).get()
 
@@ -56,7 +56,7 @@ async def check() -> None:
     await (await exchange()).check()
 
 
-async def publish(run: "Shared") -> None:
+async def publish(run: "SharedRun") -> None:
     """Let other processes follow the answer; return once they have all of it."""
     await (await exchange()).publish(run)
 

@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models import Q
 
 from assistant.conf import get_settings
-from assistant.models.prepared import Prepared
+from assistant.models.prepared import PreparedQuery
 from wire.api.callers import Caller
 
 
@@ -73,4 +73,4 @@ class Agent(models.Model):
         return self.model or get_settings().ASSISTANT_MODEL
 
 
-public_agent = Prepared(Agent, lambda pk: Agent.objects.filter(pk=pk, is_enabled=True, is_public=True))
+public_agent = PreparedQuery(Agent, lambda pk: Agent.objects.filter(pk=pk, is_enabled=True, is_public=True))

@@ -15,7 +15,7 @@ from django.db.models.query import ModelIterable
 MARK = "a value to come"
 
 
-class Prepared[M: Model]:
+class PreparedQuery[M: Model]:
     """Finds a row of `model` by one text; `rows` returns the query for it, and is asked once for each database.
 
     The query may depend on nothing but the text, and may have no moment in it: what it had at first stays.
@@ -30,7 +30,7 @@ class Prepared[M: Model]:
         """Return the row, or None."""
         alias = router.db_for_read(self._model)
         compiler, sql, params = self._compiled.get(alias) or self._compile(alias)
-        query = Bound(compiler, sql, tuple(value if one == MARK else one for one in params))
+        query = BoundQuery(compiler, sql, tuple(value if one == MARK else one for one in params))
         rows: QuerySet[M] = QuerySet(self._model, query=cast(Any, query), using=alias)
         return next(iter(ModelIterable(rows)), None)
 
@@ -42,7 +42,7 @@ class Prepared[M: Model]:
         return self._compiled[alias]
 
 
-class Bound:
+class BoundQuery:
     """As much of Django's `Query` as one that is compiled needs, to be run by the thread that asks."""
 
     def __init__(self, compiler: Any, sql: str, params: Sequence[Any]) -> None:

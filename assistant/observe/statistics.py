@@ -38,14 +38,14 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class RunningAnswers:
     """How many answers are being written now, and the oldest of them."""
 
     count: int = 0
     answers: list[Message] = field(default_factory=list)
 
 
-class Figures:
+class AnswerStatistics:
     """The answers that were asked for in a period."""
 
     def __init__(self, period: Period) -> None:
@@ -135,11 +135,11 @@ class Figures:
         return first(self.messages.filter(status__in=UNSUCCESSFUL), "-created_at", "id")
 
     @cached_property
-    def running(self) -> Running:
+    def running(self) -> RunningAnswers:
         """Return what is being written now, whenever it was asked for."""
         running = Message.objects.filter(status=Message.Status.RUNNING).defer(*TEXTS)
         oldest = list(running.annotate(count=Window(Count("*"))).order_by("created_at", "id")[:MOST_ANSWERS])
-        return Running(oldest[0].count, oldest) if oldest else Running()  # type: ignore[attr-defined]  # annotated
+        return RunningAnswers(oldest[0].count, oldest) if oldest else RunningAnswers()  # type: ignore[attr-defined]  # annotated
 
     def query(self, **chosen: str) -> str:
         return self.period.query("created_at", **chosen)

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from assistant.events import Token, ToolCall, Usage
+from assistant.events import Token, ToolCall, ToolResult, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,11 @@ class Completion:
     usage: Usage = field(default_factory=Usage)
 
 
+# What a call of a model yields, and what an agent does with it.
+ModelEvent = Token | ToolCall | Completion
+Step = ModelEvent | ToolResult
+
+
 class Model(Protocol):
     """What answers. One instance serves the process; `stream` may be called from any event loop.
 
@@ -51,7 +56,7 @@ class Model(Protocol):
     context_tokens: int | None
     capacity: int | None
 
-    def stream(self, request: ModelRequest) -> AsyncGenerator[Token | ToolCall | Completion]:
+    def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
         """Yield the answer as it comes, ended by exactly one Completion.
 
         Closing the iterator closes the call. Raises `ModelError` or `ContextTooLong` and nothing else.

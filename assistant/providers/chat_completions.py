@@ -14,7 +14,7 @@ import orjson
 
 from assistant.errors import ModelError
 from assistant.events import Token, ToolCall, Usage
-from assistant.providers.base import Completion, ModelRequest, ToolSpec
+from assistant.providers.base import Completion, ModelEvent, ModelRequest, ToolSpec
 from assistant.providers.faults import Fault, failed
 from assistant.providers.sse import Events, LineTooLong
 from wire.api.json import UNSTORABLE, NotJSON, loads
@@ -58,7 +58,7 @@ def dumps(body: Any) -> bytes:
         return json.dumps(body, default=dict).encode()
 
 
-class Answer:
+class CompletionDecoder:
     """Reads one answer's blocks of bytes; `stirred` is set whenever the model has said or thought something."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class Answer:
             self.failure = error
         return "".join(texts)
 
-    def end(self) -> Iterator[Token | ToolCall | Completion]:
+    def end(self) -> Iterator[ModelEvent]:
         """Yield what comes after the last block. Raises `ModelError` where the answer broke off."""
         if not (self.done or self.finish_reason):
             raise failed("The model's answer broke off.", retryable=True)

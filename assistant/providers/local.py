@@ -9,9 +9,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from assistant.conf import get_settings
 from assistant.errors import ModelUnreachable
-from assistant.events import Token, ToolCall
 from assistant.providers.assets import SMOLLM2
-from assistant.providers.base import Completion, ModelRequest
+from assistant.providers.base import ModelEvent, ModelRequest
 from assistant.providers.llama import CONTEXT_TOKENS, SLOTS
 from assistant.providers.openai import OpenAIModel
 from assistant.providers.shared_llama import Address, SharedLlama
@@ -44,7 +43,7 @@ class LocalModel:
             await model.aclose()
         await self._llama.aclose()
 
-    async def stream(self, request: ModelRequest) -> AsyncGenerator[Token | ToolCall | Completion]:
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
         model = await self._connected()
         try:
             async with aclosing(model.stream(request)) as events:

@@ -29,10 +29,10 @@ from aiohttp import (
 
 from assistant.conf import get_settings
 from assistant.errors import ModelError, ModelRefusedCredentials, ModelTimeout, ModelUnreachable
-from assistant.events import Token, ToolCall
-from assistant.providers.base import Completion, ModelRequest
+from assistant.events import Token
+from assistant.providers.base import ModelEvent, ModelRequest
 from assistant.providers.blocks import Blocks
-from assistant.providers.chat_completions import UNREADABLE, Answer, encode
+from assistant.providers.chat_completions import UNREADABLE, CompletionDecoder, encode
 from assistant.providers.faults import Fault
 from wire.asgi.per_loop import PerLoop
 from wire.observe import tracing
@@ -108,8 +108,8 @@ class OpenAIModel:
     async def aclose(self) -> None:
         await self._pools.aclose()
 
-    async def stream(self, request: ModelRequest) -> AsyncGenerator[Token | ToolCall | Completion]:
-        answer = Answer()
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
+        answer = CompletionDecoder()
         try:
             async with self._open(request) as blocks:
                 while not answer.done and (block := await next_block(blocks, answer)):
@@ -192,7 +192,7 @@ async def note_reuse(_: ClientSession, context: SimpleNamespace, params: TraceCo
     context.trace_request_ctx.reused = True
 
 
-async def next_block(blocks: Blocks, answer: Answer) -> bytes:
+async def next_block(blocks: Blocks, answer: CompletionDecoder) -> bytes:
     """Return the next block; whatever goes wrong once the model has finished doesn't matter any more."""
     try:
         return await blocks.next()

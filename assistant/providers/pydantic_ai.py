@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from assistant.conf import get_settings
 from assistant.errors import AssistantError, ContextTooLong, ModelError, ModelTimeout, ModelUnreachable
 from assistant.events import Token, ToolCall, Usage
-from assistant.providers.base import Completion, ModelRequest, ToolSpec
+from assistant.providers.base import Completion, ModelEvent, ModelRequest, ToolSpec
 from assistant.providers.chat_completions import Mender, PartialCall
 from assistant.providers.faults import Fault, described, failed, seconds
 from wire.asgi.per_loop import PerLoop
@@ -54,7 +54,7 @@ class PydanticAIModel:
     async def aclose(self) -> None:
         await self._models.aclose()
 
-    async def stream(self, request: ModelRequest) -> AsyncGenerator[Token | ToolCall | Completion]:
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
         try:
             async with self._open(request) as response:
                 mender = Mender()

@@ -129,7 +129,7 @@ def storable(text: str) -> str:
 # HTML.
 
 
-class Page(HTMLParser):
+class HTMLText(HTMLParser):
     """All text of a page, for when trafilatura isn't installed or finds no main part in it."""
 
     def __init__(self, html: str) -> None:
@@ -172,7 +172,7 @@ def readable(html: bytes, charset: str | None = None) -> Reading:
     text = decoded_html(html, charset)
     extract = extractor()
     found = extract(text, with_metadata=True, include_comments=False) if extract else None
-    return Reading(found.title or "", found.text) if found and found.text else Page(text).reading
+    return Reading(found.title or "", found.text) if found and found.text else HTMLText(text).reading
 
 
 def extractor() -> Callable[..., Any] | None:

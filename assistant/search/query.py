@@ -37,7 +37,7 @@ where which while who whom whose why will with would you your yours yourself you
 """
 STOP_WORDS = frozenset(SAYING_NOTHING.split())
 
-Row = tuple[Any, ...]
+SearchRow = tuple[Any, ...]
 Marks = tuple[str, str]
 
 
@@ -87,7 +87,7 @@ def all_words(query: str) -> list[str]:
     return list(dict.fromkeys(re.findall(r"[^\W_]+", unicodedata.normalize("NFC", query[:MAX_QUERY_CHARS]).lower())))
 
 
-def hit_of(row: Row, words: Sequence[str]) -> Hit:
+def hit_of(row: SearchRow, words: Sequence[str]) -> Hit:
     title, url, snippet, text, source, credit, rank, matched = row
     share = matched / len(words)
     better = 1 + about(title, words) if matched == len(words) else 1
@@ -166,13 +166,15 @@ ORDER BY rank DESC, id
 """
 
 
-def find_on_sqlite(connection: BaseDatabaseWrapper, words: Sequence[str], limit: int, marks: Marks) -> list[Row]:
+def find_on_sqlite(connection: BaseDatabaseWrapper, words: Sequence[str], limit: int, marks: Marks) -> list[SearchRow]:
     quoted = [f'"{word}"' for word in words]
     sought = {"words": json.dumps(quoted), "any": " OR ".join(quoted)}
     return rows(connection, SQLITE, {**sought, **bounds(limit, marks)})
 
 
-def find_on_postgresql(connection: BaseDatabaseWrapper, words: Sequence[str], limit: int, marks: Marks) -> list[Row]:
+def find_on_postgresql(
+    connection: BaseDatabaseWrapper, words: Sequence[str], limit: int, marks: Marks
+) -> list[SearchRow]:
     sought = {"words": [without_accents(word) for word in words], "any": " or ".join(words)}
     return rows(connection, POSTGRESQL, {**sought, **bounds(limit, marks)})
 
@@ -193,14 +195,14 @@ def without_accents(word: str) -> str:
     return unicodedata.normalize("NFC", re.sub("[\u0300-\u036f]", "", unicodedata.normalize("NFD", word)))
 
 
-def rows(connection: BaseDatabaseWrapper, sql: str, parameters: Mapping[str, Any]) -> list[Row]:
+def rows(connection: BaseDatabaseWrapper, sql: str, parameters: Mapping[str, Any]) -> list[SearchRow]:
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
-        found: list[Row] = cursor.fetchall()
+        found: list[SearchRow] = cursor.fetchall()
     return found
 
 
-ENGINES: dict[str, Callable[[BaseDatabaseWrapper, Sequence[str], int, Marks], list[Row]]] = {
+ENGINES: dict[str, Callable[[BaseDatabaseWrapper, Sequence[str], int, Marks], list[SearchRow]]] = {
     "sqlite": find_on_sqlite,
     "postgresql": find_on_postgresql,
 }

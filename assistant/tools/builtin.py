@@ -20,7 +20,7 @@ from assistant.search.query import search as find
 from assistant.tools.toolbox import POOL, tool
 
 if TYPE_CHECKING:
-    from assistant.tools.fetching import Page
+    from assistant.tools.fetching import FetchedPage
 
 # Search.
 
@@ -186,7 +186,7 @@ WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", 
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class CurrentTime:
     """A time in a zone; `time` is ISO 8601."""
 
     time: str
@@ -205,13 +205,13 @@ def zones() -> frozenset[str]:
 @tool
 def current_time(
     zone: Annotated[str, Field(description="An IANA time zone, such as Europe/Berlin.")] = "UTC",
-) -> Moment:
+) -> CurrentTime:
     """Tell the current date, weekday and time in a time zone."""
     if zone not in zones():
         sentence = "There is no such time zone; Europe/Berlin and UTC are examples."
         raise CallerError(sentence, details={"zone": [sentence]})
     now = datetime.now(ZoneInfo(zone))
-    return Moment(now.isoformat(timespec="seconds"), WEEKDAYS[now.weekday()], zone)
+    return CurrentTime(now.isoformat(timespec="seconds"), WEEKDAYS[now.weekday()], zone)
 
 
 # The web.
@@ -244,7 +244,7 @@ async def fetch_url(
     return await POOL.run(lambda: read(page))
 
 
-def read(page: "Page") -> WebPage:
+def read(page: "FetchedPage") -> WebPage:
     if page.content_type == "text/plain":
         reading = documents.Reading("", documents.decoded_html(page.body, page.charset))
     else:

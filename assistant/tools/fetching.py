@@ -34,7 +34,7 @@ PUBLIC_WEB = Bounds()
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class FetchedPage:
     """What came: `url` is where the last redirect led, `charset` what the server said."""
 
     url: str
@@ -43,7 +43,7 @@ class Page:
     body: bytes
 
 
-async def fetch(url: str, bounds: Bounds = PUBLIC_WEB) -> Page:
+async def fetch(url: str, bounds: Bounds = PUBLIC_WEB) -> FetchedPage:
     """Fetch a page, following redirects.
 
     Raises `CallerError` for an address that isn't of the public web, `ToolError` for a page that can't be had,
@@ -58,16 +58,16 @@ async def fetch(url: str, bounds: Bounds = PUBLIC_WEB) -> Page:
         raise ToolError("The page can't be reached.") from error
 
 
-async def follow(url: URL, bounds: Bounds) -> Page:
+async def follow(url: URL, bounds: Bounds) -> FetchedPage:
     for _ in range(MAX_REDIRECTS + 1):
         step = await one_step(checked(url, bounds), bounds)
-        if isinstance(step, Page):
+        if isinstance(step, FetchedPage):
             return step
         url = step
     raise ToolError(f"The page redirects more than {MAX_REDIRECTS} times.")
 
 
-async def one_step(url: URL, bounds: Bounds) -> Page | URL:
+async def one_step(url: URL, bounds: Bounds) -> FetchedPage | URL:
     """Make one request; returns the page, or where it redirects to."""
     try:
         async with requested("GET", url, bounds.reach, headers=HEADERS) as response:
@@ -82,7 +82,7 @@ async def one_step(url: URL, bounds: Bounds) -> Page | URL:
         raise ToolError(f"There is no host named {error}.") from error
 
 
-async def received(response: aiohttp.ClientResponse, bounds: Bounds) -> Page:
+async def received(response: aiohttp.ClientResponse, bounds: Bounds) -> FetchedPage:
     if response.content_type not in CONTENT_TYPES:
         raise ToolError(f"The page isn't text or HTML but {response.content_type}.")
     if response.headers.get("Content-Encoding", "identity") != "identity":
@@ -92,7 +92,7 @@ async def received(response: aiohttp.ClientResponse, bounds: Bounds) -> Page:
         body += chunk
         if len(body) > bounds.max_bytes:
             raise ToolError(f"The page is larger than {bounds.max_bytes} bytes.")
-    return Page(str(response.url), response.content_type, response.charset, bytes(body))
+    return FetchedPage(str(response.url), response.content_type, response.charset, bytes(body))
 
 
 # Checks. Each hop of a redirect passes all of them.

@@ -33,7 +33,7 @@ DROPPED = {
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class WebSocketClient:
     """Who connected: the handshake's scope, and the id under which the connection is logged."""
 
     scope: Mapping[str, Any]
@@ -41,7 +41,7 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class APICall:
     """What is called; `name` is the URL's."""
 
     method: str
@@ -60,20 +60,20 @@ class Call:
             raise NotFound("There is no such message.") from None
 
 
-def handshake(caller: Caller) -> HttpResponseBase:
+def handshake(caller: WebSocketClient) -> HttpResponseBase:
     """Return how HTTP answers whoever connects: a status below 300 lets them in.
 
     A browser sends its cookies along whatever page connects, and lets that page read, so another site's is refused.
     """
     if draining.begun.has_come:
         return json_error(503, draining.Stopping.message)
-    request = built(Call("GET", "agents"), caller)
+    request = built(APICall("GET", "agents"), caller)
     if not may_connect(request):
         return json_error(403, "A page of this origin may not connect here.")
     return responded(request)
 
 
-def carried_out(call: Call, caller: Caller) -> HttpResponseBase:
+def carried_out(call: APICall, caller: WebSocketClient) -> HttpResponseBase:
     """Return how HTTP answers a call."""
     request = built(call, caller)
     # A frame carries no token of a form: what it protects from was refused at the handshake, by its origin.
@@ -81,7 +81,7 @@ def carried_out(call: Call, caller: Caller) -> HttpResponseBase:
     return responded(request)
 
 
-def built(call: Call, caller: Caller) -> ASGIRequest:
+def built(call: APICall, caller: WebSocketClient) -> ASGIRequest:
     """Return the call as the request that the caller would have sent."""
     set_script_prefix(get_script_prefix(caller.scope) or "/")
     content = b"" if call.body is None else json.dumps(call.body).encode()

@@ -13,7 +13,7 @@ from django.http.response import HttpResponseBase
 from assistant.answers.reading import events_after
 from assistant.api.views import AnswerStream
 from assistant.websocket import protocol
-from assistant.websocket.calls import Caller, handshake
+from assistant.websocket.calls import WebSocketClient, handshake
 from wire.api.rest import StrictJSONParser
 from wire.asgi import draining
 from wire.asgi.threads import Pool
@@ -40,7 +40,7 @@ class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ha
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve the connection until it closes. What it reads ends with it; how it ended, a close code says."""
         given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
-        self.caller = Caller(scope, acceptable(given))
+        self.caller = WebSocketClient(scope, acceptable(given))
         request_id.set(self.caller.request_id)
         self.reading: dict[str, asyncio.Task[None]] = {}
         try:

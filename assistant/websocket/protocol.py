@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from assistant.api.serializers import ChatFrameSerializer, ResumeFrameSerializer, StopFrameSerializer
 from assistant.api.views import AnswerStream, valid
 from assistant.errors import AssistantError, Conflict
-from assistant.websocket.calls import Call, Caller, carried_out
+from assistant.websocket.calls import APICall, WebSocketClient, carried_out
 from wire.api.json import loads
 from wire.api.views import exception_handler
 from wire.errors import envelope
@@ -24,7 +24,7 @@ MAX_ANSWERS = 32
 SERIALIZERS = {"chat": ChatFrameSerializer, "resume": ResumeFrameSerializer, "stop": StopFrameSerializer}
 
 
-class TooManyAnswers(AssistantError):
+class TooManyReads(AssistantError):
     """The connection reads as many answers as it may."""
 
     status = 429
@@ -44,7 +44,7 @@ class Answered:
     ref: str | None = None
 
 
-def answered(text: str, caller: Caller, reading: Collection[str]) -> Answered:
+def answered(text: str, caller: WebSocketClient, reading: Collection[str]) -> Answered:
     """Do what a frame asks for; `reading` are the messages that its connection reads already."""
     ref = None
     try:
@@ -67,18 +67,18 @@ def ref_of(data: Any) -> str | None:
     return ref if isinstance(ref, str) else None
 
 
-def read(data: Any, reading: Collection[str]) -> Call:
-    """Return the call that a frame stands for. Raises `ValidationError`, `TooManyAnswers` and `AlreadyRead`."""
+def read(data: Any, reading: Collection[str]) -> APICall:
+    """Return the call that a frame stands for. Raises `ValidationError`, `TooManyReads` and `AlreadyRead`."""
     frame = valid(serializer_for(data), data)
     if frame["type"] == "stop":
-        return Call("POST", "message-stop", frame["message_id"])
+        return APICall("POST", "message-stop", frame["message_id"])
     if len(reading) >= MAX_ANSWERS:
-        raise TooManyAnswers
+        raise TooManyReads
     if frame["type"] == "chat":
         return chat(frame)
     if frame["message_id"] in reading:
         raise AlreadyRead
-    return Call("GET", "message-stream", frame["message_id"], query={"after": frame["after"]})
+    return APICall("GET", "message-stream", frame["message_id"], query={"after": frame["after"]})
 
 
 def serializer_for(data: Any) -> Any:
@@ -88,9 +88,9 @@ def serializer_for(data: Any) -> Any:
     return SERIALIZERS[kind]
 
 
-def chat(frame: Mapping[str, Any]) -> Call:
+def chat(frame: Mapping[str, Any]) -> APICall:
     key = frame.get("idempotency_key")
-    return Call(
+    return APICall(
         "POST",
         "chat",
         query={"stream": "true", "on_disconnect": frame.get("on_disconnect", "grace")},

@@ -15,12 +15,12 @@ from batching.api.base import BatchingView, choice, found, number, rules_of
 from batching.api.serializers import AcceptedSerializer, BackgroundBatchSerializer
 from batching.background import accept as acceptance
 from batching.background import celery, embedded, queue, webhooks
-from batching.background.accept import Whole
-from batching.conf import Settings, get_settings
+from batching.background.accept import JSONBody
+from batching.conf import BatchingSettings, get_settings
 from batching.errors import NotInBackground
 from batching.items import request_factory
 from batching.items.lines import Upload
-from batching.items.request_factory import origin_of
+from batching.items.request_factory import factory_of
 from batching.models import Batch
 from batching.run import identity
 from wire.api.openapi import event_stream, fails
@@ -66,7 +66,7 @@ class BatchResultsView(BatchingView):
         batch = found(request, batch_id)
         state, after = choice(request, "status", progress.RESULTS), position(request)
         give_connections_back()
-        in_server = origin_of(request._request).in_server
+        in_server = factory_of(request._request).in_server
         return progress.response(progress.results(batch.pk, state, after), streams.LINES, in_server=in_server)
 
 
@@ -79,7 +79,7 @@ class BatchEventsView(BatchingView):
         draining.refuse()
         batch = found(request, batch_id)
         give_connections_back()
-        in_server = origin_of(request._request).in_server
+        in_server = factory_of(request._request).in_server
         return progress.response(progress.events(batch.pk), streams.EVENTS, in_server=in_server)
 
 
@@ -111,7 +111,7 @@ class BatchRetryView(BatchingView):
         settings = get_settings()
         parent = found(request, batch_id)
         batch, webhook = background_batch(request, settings), webhook_of(request, settings)
-        script_name = origin_of(request._request).script_name
+        script_name = factory_of(request._request).script_name
         acceptance.retry(parent, batch, script_name=script_name, settings=settings, webhook=webhook)
         return as_accepted(batch, request.path.removesuffix(f"/{parent.pk}/retry"))
 
@@ -119,14 +119,14 @@ class BatchRetryView(BatchingView):
 # Accepting.
 
 
-def accept(request: Request, settings: Settings) -> Response:
+def accept(request: Request, settings: BatchingSettings) -> Response:
     """Commit a batch and have it run in the background."""
-    rules = rules_of(settings, origin_of(request._request), settings.BATCH_ASYNC_MAX_SIZE)
+    rules = rules_of(settings, factory_of(request._request), settings.BATCH_ASYNC_MAX_SIZE)
     batch = background_batch(request, settings)
     batch.idempotency_key = idempotency_key(request)
     batch.priority = PRIORITIES[choice(request, "priority", PRIORITIES) or "normal"]
     webhook = webhook_of(request, settings)
-    body: Upload | Whole = upload(request, settings) if is_lines(request) else Whole(request.data)
+    body: Upload | JSONBody = upload(request, settings) if is_lines(request) else JSONBody(request.data)
     known = acceptance.known(batch, body, rules)
     if known is None:
         acceptance.accept(batch, body, rules=rules, settings=settings, webhook=webhook)
@@ -136,7 +136,7 @@ def accept(request: Request, settings: Settings) -> Response:
     return response
 
 
-def background_batch(request: Request, settings: Settings) -> Batch:
+def background_batch(request: Request, settings: BatchingSettings) -> Batch:
     current = request_id.get()
     return acceptance.batch_for(
         request.user,
@@ -149,7 +149,7 @@ def background_batch(request: Request, settings: Settings) -> Batch:
     )
 
 
-def upload(request: Request, settings: Settings) -> Upload:
+def upload(request: Request, settings: BatchingSettings) -> Upload:
     """Return the body as lines, unread."""
     announced = request.META.get("CONTENT_LENGTH") or ""
     return Upload(
@@ -174,7 +174,7 @@ def is_lines(request: Request) -> bool:
     return request._request.content_type == streams.LINES
 
 
-def expires_after(request: Request, settings: Settings) -> int | None:
+def expires_after(request: Request, settings: BatchingSettings) -> int | None:
     """Return the seconds that a background batch may wait and run. Raises `ValidationError`."""
     said = number(request, "expires_after")
     if said is not None and not 0 < said <= settings.BATCH_EXPIRES_AFTER:
@@ -184,7 +184,7 @@ def expires_after(request: Request, settings: Settings) -> int | None:
     return said
 
 
-def webhook_of(request: Request, settings: Settings) -> str:
+def webhook_of(request: Request, settings: BatchingSettings) -> str:
     """Return where the caller wants to be told of the end of a background batch. Raises `BadWebhook`."""
     address: str = request.query_params.get("webhook", "")
     if address:

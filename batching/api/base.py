@@ -9,10 +9,10 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from batching.background import embedded
-from batching.conf import Settings, get_settings
+from batching.conf import BatchingSettings, get_settings
 from batching.errors import NestedBatch, NotFound
 from batching.items.parse import Rules
-from batching.items.request_factory import Origin
+from batching.items.request_factory import RequestFactory
 from batching.models import Batch
 from batching.run import dispatch
 from wire.api.rest import StrictJSONParser
@@ -55,7 +55,7 @@ def found(request: Request, batch_id: str) -> Batch:
     raise NotFound
 
 
-def rules_of(settings: Settings, origin: Origin, max_size: int) -> Rules:
+def rules_of(settings: BatchingSettings, origin: RequestFactory, max_size: int) -> Rules:
     return Rules(max_size=max_size, allowed=settings.BATCH_ALLOWED_PATHS, script_name=origin.script_name)
 
 

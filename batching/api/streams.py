@@ -42,7 +42,7 @@ def line(number: int, payload: str) -> bytes:
 ENCODINGS: dict[str, Callable[[int, str], bytes]] = {EVENTS: frame, LINES: line}
 
 
-class Stream:
+class BatchStream:
     """The parts of a streamed answer. The batch runs while they are read, and is called off when nobody reads on."""
 
     def __init__(self, execution: Execution, outbox: Outbox, record: Record, media_type: str) -> None:
@@ -140,7 +140,7 @@ async def finished(closing: Future[None], seconds: float) -> None:
 class BlockingStream:
     """The same for a server that speaks WSGI."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: BatchStream) -> None:
         self.close = stream.close
         self._stream = stream
 
@@ -148,7 +148,7 @@ class BlockingStream:
         return event_loop.blocking(aiter(self._stream))
 
 
-def live(stream: Stream, media_type: str, *, in_server: bool) -> EventStreamResponse:
+def live(stream: BatchStream, media_type: str, *, in_server: bool) -> EventStreamResponse:
     """Return the response that carries a stream; `in_server` tells whether the server has an event loop (ASGI)."""
     # Given as it is, not as its iterator: Django closes it with the response.
     response = EventStreamResponse(cast(Any, stream if in_server else BlockingStream(stream)))

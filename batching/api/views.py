@@ -24,15 +24,15 @@ from batching.api.serializers import (
     BatchSerializer,
     EnvelopeSerializer,
 )
-from batching.conf import Settings, get_settings
+from batching.conf import BatchingSettings, get_settings
 from batching.errors import NotNDJSON, SwitchedOff
 from batching.items import parse
-from batching.items.request_factory import Origin, origin_of
+from batching.items.request_factory import RequestFactory, factory_of
 from batching.models import Batch
 from batching.run import submission
 from batching.run.execution import Execution, Terms
 from batching.run.outbox import Outbox
-from batching.run.submission import Ask
+from batching.run.submission import Submission
 from wire.api.openapi import event_stream, fails
 from wire.api.requests import flag, idempotency_key
 from wire.api.rest import Pages
@@ -127,7 +127,7 @@ class BatchesView(BatchingView, ListAPIView[Batch]):
         media_type = wanted(request)
         if media_type:
             draining.refuse()
-        origin = origin_of(request._request)
+        origin = factory_of(request._request)
         terms = terms_of(settings, origin, began)
         ask = asked(request, terms)
         begun = submission.begin(ask, settings)
@@ -145,7 +145,7 @@ class BatchesView(BatchingView, ListAPIView[Batch]):
             # What follows takes long and needs no connection.
             give_connections_back()
             outbox = Outbox()
-            stream = streams.Stream(execution(outbox=outbox), outbox, begun, media_type)
+            stream = streams.BatchStream(execution(outbox=outbox), outbox, begun, media_type)
             return streams.live(stream, media_type, in_server=origin.in_server)
         submission.answer(execution(), begun, in_server=origin.in_server)
         return as_json(submission.envelope(begun))
@@ -174,7 +174,7 @@ def wanted(request: Request) -> str | None:
     return (kind or streams.EVENTS) if asked else None
 
 
-def terms_of(settings: Settings, origin: Origin, began: float) -> Terms:
+def terms_of(settings: BatchingSettings, origin: RequestFactory, began: float) -> Terms:
     return Terms(
         began=began,
         timeout=settings.BATCH_TIMEOUT,
@@ -197,9 +197,9 @@ def refuse_terms(request: Request) -> None:
         raise ValidationError({name: [sentence] for name in said})
 
 
-def asked(request: Request, terms: Terms) -> Ask:
+def asked(request: Request, terms: Terms) -> Submission:
     current = request_id.get()
-    return Ask(
+    return Submission(
         caller=request.user,
         data=request.data,
         items=parse.read(request.data, terms.rules),

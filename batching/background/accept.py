@@ -19,7 +19,7 @@ from django.db.models import F, Sum
 from django.utils import timezone
 
 from batching.background import queue, reaper
-from batching.conf import Settings
+from batching.conf import BatchingSettings
 from batching.errors import (
     NotFinished,
     NothingToRetry,
@@ -127,7 +127,7 @@ def kept(item: Item) -> str | None:
     return None if item.call is None or item.answer else stored(item.call)
 
 
-class Body(Protocol):
+class ItemSource(Protocol):
     """What a background batch is made of. `hash` tells it from others once all its items have been read."""
 
     @property
@@ -136,7 +136,7 @@ class Body(Protocol):
     def items(self, rules: Rules) -> Iterable[Item]: ...
 
 
-class Whole:
+class JSONBody:
     """A body that came as one JSON text."""
 
     def __init__(self, data: Any) -> None:
@@ -152,7 +152,7 @@ class Whole:
             yield item
 
 
-class Retried:
+class RetriedItems:
     """The items of a batch that failed and whose requests are kept, numbered anew."""
 
     hash = ""
@@ -175,7 +175,7 @@ class Retried:
             raise NothingToRetry
 
 
-def batch_for(user: Any, settings: Settings, *, expires_after: float | None = None, **fields: Any) -> Batch:
+def batch_for(user: Any, settings: BatchingSettings, *, expires_after: float | None = None, **fields: Any) -> Batch:
     """Return a batch of a user's that is to be accepted now; it may take `expires_after` seconds."""
     now = timezone.now()
     return Batch(
@@ -187,7 +187,7 @@ def batch_for(user: Any, settings: Settings, *, expires_after: float | None = No
     )
 
 
-def accept(batch: Batch, body: Body, *, rules: Rules, settings: Settings, webhook: str = "") -> None:
+def accept(batch: Batch, body: ItemSource, *, rules: Rules, settings: BatchingSettings, webhook: str = "") -> None:
     """Commit a batch: when this returns, it will be carried out whatever becomes of this process.
 
     `webhook` is where its caller wants to be told of its end. Raises `CallerError` and `NotRecorded`, and then nothing
@@ -203,7 +203,7 @@ def accept(batch: Batch, body: Body, *, rules: Rules, settings: Settings, webhoo
         span.note({"batch.items": batch.total})
 
 
-def retry(parent: Batch, batch: Batch, *, script_name: str, settings: Settings, webhook: str = "") -> None:
+def retry(parent: Batch, batch: Batch, *, script_name: str, settings: BatchingSettings, webhook: str = "") -> None:
     """Commit the items of `parent` that failed or expired as `batch`.
 
     Raises as `accept` does, and `SwitchedOff`, `NotFinished` and `NothingToRetry`.
@@ -216,10 +216,10 @@ def retry(parent: Batch, batch: Batch, *, script_name: str, settings: Settings, 
         raise NothingToRetry
     batch.parent, batch.priority = parent, parent.priority
     rules = Rules(max_size=parent.total, allowed=settings.BATCH_ALLOWED_PATHS, script_name=script_name)
-    accept(batch, Retried(parent), rules=rules, settings=settings, webhook=webhook)
+    accept(batch, RetriedItems(parent), rules=rules, settings=settings, webhook=webhook)
 
 
-def again(parent: Batch, *, request_id: str, settings: Settings) -> Batch:
+def again(parent: Batch, *, request_id: str, settings: BatchingSettings) -> Batch:
     """Commit what failed or expired of a batch as a new one of its own caller, whoever asks for it; return that.
 
     Raises as `retry` does.
@@ -239,7 +239,7 @@ def again(parent: Batch, *, request_id: str, settings: Settings) -> Batch:
     return batch
 
 
-def known(batch: Batch, body: Body, rules: Rules) -> Batch | None:
+def known(batch: Batch, body: ItemSource, rules: Rules) -> Batch | None:
     """Return the batch that the caller's Idempotency-Key stands for. Raises `StillRunning` and `KeyReused`."""
     if batch.idempotency_key is None:
         return None

@@ -12,13 +12,13 @@ from django.utils.http import parse_http_date_safe
 
 from batching.background import queue
 from batching.background.queue import Claimed, Ending
-from batching.conf import Settings
+from batching.conf import BatchingSettings
 from batching.errors import CallerError
 from batching.items import response
-from batching.items.item import Answer
+from batching.items.item import ItemResponse
 from batching.items.parse import Rules
 from batching.items.request import prepared, restored
-from batching.items.request_factory import origin_from
+from batching.items.request_factory import factory_from
 from batching.run import dispatch
 from wire.errors import sentence
 from wire.observe import tracing
@@ -31,14 +31,14 @@ PASSING = (*UNTOUCHED, 502, 504)
 REPEATABLE = ("GET", "PUT", "DELETE")
 LONGEST_BACKOFF = 60.0
 
-GONE = Answer(401, error=sentence(401))
+GONE = ItemResponse(401, error=sentence(401))
 
 
-def carried_out(claimed: Claimed, settings: Settings) -> Answer:
+def carried_out(claimed: Claimed, settings: BatchingSettings) -> ItemResponse:
     """Return how a claimed item was answered, as its caller is answered. Runs in a thread of its own."""
     if claimed.caller is None:
         return GONE
-    origin = origin_from(claimed.batch.origin or {})
+    origin = factory_from(claimed.batch.origin or {})
     rules = Rules(max_size=1, allowed=settings.BATCH_ALLOWED_PATHS, script_name=origin.script_name)
     extra = {"idempotency-key": f"{claimed.batch.pk}:{claimed.position}"}
     if claimed.batch.request_id:
@@ -46,7 +46,7 @@ def carried_out(claimed: Claimed, settings: Settings) -> Answer:
     try:
         sent = prepared(restored(claimed.call), rules, extra)
     except CallerError as error:
-        return Answer(error.status, error=error.message, details=error.details)
+        return ItemResponse(error.status, error=error.message, details=error.details)
     return dispatch.answered(
         sent, origin, response.read, streamed=False, span=partial(span_of, claimed), caller=claimed.caller
     )
@@ -63,7 +63,7 @@ def span_of(claimed: Claimed) -> tracing.Span:
     return tracing.span("item", attributes, kind="consumer", link=link)
 
 
-def conclude(endings: list[Ending], settings: Settings) -> bool:
+def conclude(endings: list[Ending], settings: BatchingSettings) -> bool:
     """Write how items ended, or put back those that are worth another try."""
     final = []
     for ending in endings:
@@ -88,7 +88,7 @@ def finish_alone(ending: Ending, room: int) -> None:
         queue.finish([Ending(ending.claimed, response.CRASHED, ending.started, ending.finished, ending.at)], room)
 
 
-def worth_another(ending: Ending, settings: Settings) -> bool:
+def worth_another(ending: Ending, settings: BatchingSettings) -> bool:
     """Tell whether an item is to be tried again: it may be done twice or did nothing, and the failure may pass."""
     status, claimed = ending.answer.status, ending.claimed
     if status not in PASSING or claimed.attempts >= settings.BATCH_MAX_ATTEMPTS or ending.timed_out:
@@ -102,7 +102,7 @@ def moment_of(ending: Ending) -> datetime:
     return timezone.now() + timedelta(seconds=max(backoff, asked_wait(ending.answer)))
 
 
-def asked_wait(answer: Answer) -> float:
+def asked_wait(answer: ItemResponse) -> float:
     """Return the seconds that a Retry-After asks for."""
     said = next((value for name, value in answer.headers.items() if name.lower() == "retry-after"), "")
     if said.isascii() and said.isdigit():

@@ -8,7 +8,7 @@ from functools import partial
 
 from django.utils.module_loading import import_string
 
-from batching.conf import Settings, get_settings
+from batching.conf import BatchingSettings, get_settings
 from batching.models import Batch
 from batching.records.writer import notify
 
@@ -26,7 +26,7 @@ def call_for(batch: Batch) -> None:
         notify(partial(wake, wanted(batch.left, settings)))
 
 
-def wanted(items: int, settings: Settings) -> int:
+def wanted(items: int, settings: BatchingSettings) -> int:
     return min(MOST, -(-items // settings.BATCH_BACKGROUND_CONCURRENCY))
 
 

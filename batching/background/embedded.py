@@ -6,16 +6,16 @@ import threading
 from concurrent.futures import Future
 
 from batching.background.engine import GRACE, Engine
-from batching.conf import Settings, get_settings
+from batching.conf import BatchingSettings, get_settings
 
 # Of the time of a server's processor, what items in the background may use.
 SHARE = 0.5
 
 
-class Background:
+class EmbeddedWorker:
     """The engine in a thread of its own."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: BatchingSettings) -> None:
         self._engine: Future[Engine] = Future()
         self._settings = settings
         self._thread = threading.Thread(target=self._run, name="batch-engine", daemon=True)
@@ -42,7 +42,7 @@ class Background:
 
 
 starting = threading.Lock()
-backgrounds: dict[int, Background] = {}
+backgrounds: dict[int, EmbeddedWorker] = {}
 
 
 def start() -> None:
@@ -53,7 +53,7 @@ def start() -> None:
     if settings.BATCH_ENABLED and settings.BATCH_RUN_IN_SERVER:
         with starting:
             if not is_working():
-                backgrounds[os.getpid()] = Background(settings)
+                backgrounds[os.getpid()] = EmbeddedWorker(settings)
 
 
 def wake() -> None:

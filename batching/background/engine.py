@@ -19,11 +19,11 @@ from django.db import Error
 from django.utils import timezone
 
 from batching.background import attempts, queue, reaper, webhooks
-from batching.background.fairness import Turns
+from batching.background.fairness import RoundRobin
 from batching.background.queue import Claimed, Ending
-from batching.conf import Settings
+from batching.conf import BatchingSettings
 from batching.items import response
-from batching.items.item import Answer
+from batching.items.item import ItemResponse
 from batching.models import Batch
 from wire.asgi.threads import Pool
 
@@ -40,7 +40,7 @@ MOST_AHEAD = 32
 GRACE = 3.0
 
 # Work that was told to end and hasn't yet; held here, so that it isn't lost before it has.
-ending: set[asyncio.Future[Answer]] = set()
+ending: set[asyncio.Future[ItemResponse]] = set()
 
 
 class Engine:
@@ -49,13 +49,13 @@ class Engine:
     Its items use the processor for at most `share` of the time, so that a server has the rest for its callers.
     """
 
-    def __init__(self, settings: Settings, *, share: float = 1.0) -> None:
+    def __init__(self, settings: BatchingSettings, *, share: float = 1.0) -> None:
         self._settings = settings
         self._rest_factor = settings.BATCH_BACKGROUND_CONCURRENCY / share - 1 if share < 1 else 0.0
         self._places = asyncio.Semaphore(settings.BATCH_BACKGROUND_CONCURRENCY)
         self._threads = Pool(settings.BATCH_BACKGROUND_CONCURRENCY, "batch-background")
         self._rows = Pool(1, "batch-rows")
-        self._turns = Turns()
+        self._turns = RoundRobin()
         self._held: dict[Claimed, asyncio.Task[None]] = {}
         self._endings: list[Ending] = []
         self._woken = asyncio.Event()
@@ -157,14 +157,14 @@ class Engine:
             ending.add(work)
             work.add_done_callback(ending.discard)
             work.cancel()
-        timed_out = Answer(504, error=f"Timed out after {self._settings.BATCH_ITEM_TIMEOUT:g} s")
+        timed_out = ItemResponse(504, error=f"Timed out after {self._settings.BATCH_ITEM_TIMEOUT:g} s")
         answer = work.result() if done else timed_out
         finished = time.monotonic()
         self._pace = max(0.001, 0.9 * self._pace + 0.1 * (finished - started))
         self._endings.append(Ending(claimed, answer, started, finished, at, timed_out=not done))
         self._woken.set()
 
-    def _in_place(self, claimed: Claimed) -> Answer:
+    def _in_place(self, claimed: Claimed) -> ItemResponse:
         before = time.thread_time()
         try:
             return attempts.carried_out(claimed, self._settings)

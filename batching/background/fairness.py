@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 
-class Turns:
+class RoundRobin:
     """Whose turn it is: those who have the least running, and among them who was served longest ago."""
 
     def __init__(self) -> None:

@@ -17,17 +17,17 @@ from django.db.models import F, FloatField, Value
 from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 
-from batching.background.fairness import Turns
-from batching.items.item import Answer, Item
+from batching.background.fairness import RoundRobin
+from batching.items.item import Item, ItemResponse
 from batching.models import RETRY_LIFETIME, Batch, BatchItem
 from batching.records.record import ITEM_ENDED, ITEMS, Record
 from batching.records.writer import notify
 from batching.run import identity
-from batching.run.identity import Caller, Gone
+from batching.run.identity import Gone, IdentifiedCaller
 from batching.signals import batch_finished, item_finished
 
-CANCELLED = Answer(503, error="Not started: the batch was cancelled")
-EXPIRED = Answer(504, error="Not started: the batch's time was over")
+CANCELLED = ItemResponse(503, error="Not started: the batch was cancelled")
+EXPIRED = ItemResponse(504, error="Not started: the batch's time was over")
 
 # Literals where SQLite has to see that a partial index answers the question.
 WAITING = """
@@ -75,7 +75,7 @@ class Claimed:
 
     id: int
     batch: Batch
-    caller: Caller | None
+    caller: IdentifiedCaller | None
     position: int
     fence: int
     attempts: int
@@ -88,7 +88,7 @@ class Ending:
     """How a claimed item ended; `started` and `finished` are monotonic moments, `at` that of the day at `started`."""
 
     claimed: Claimed
-    answer: Answer
+    answer: ItemResponse
     started: float = 0.0
     finished: float = 0.0
     at: datetime = field(default_factory=timezone.now)
@@ -129,7 +129,7 @@ def atomic() -> Any:
 # Claiming, by turns.
 
 
-def claim(places: int, lease: float, turns: Turns) -> list[Claimed]:
+def claim(places: int, lease: float, turns: RoundRobin) -> list[Claimed]:
     """Claim up to so many items for `lease` seconds."""
     now = timezone.now()
     waiting = fetched(WAITING, now, now, places)
@@ -165,7 +165,7 @@ def claim_of(batch_id: str, places: int, now: datetime, lease: float) -> list[Cl
     ]
 
 
-def caller_of(batch: Batch) -> Caller | None:
+def caller_of(batch: Batch) -> IdentifiedCaller | None:
     with suppress(Gone):
         return identity.caller_of(batch)
     return None
@@ -279,7 +279,7 @@ def drop_expired(batch_id: str) -> None:
     drop(batch_id, BatchItem.State.EXPIRED, EXPIRED, status__in=open_ones, expires_at__lte=timezone.now())
 
 
-def drop(batch_id: str, state: BatchItem.State, answer: Answer, **still: Any) -> None:
+def drop(batch_id: str, state: BatchItem.State, answer: ItemResponse, **still: Any) -> None:
     """End what waits in a batch that is `still` so."""
     kept = {} if state == BatchItem.State.EXPIRED else {"call": None}
     with atomic():

@@ -10,11 +10,11 @@ from django.utils import timezone
 
 from batching.background import queue
 from batching.background.queue import RELEASE, Claimed, Ending
-from batching.items.item import Answer
+from batching.items.item import ItemResponse
 from batching.models import Batch, BatchItem
 from batching.records.rows import SLICE
 
-GAVE_UP = Answer(503, error="Gave up: the processes that worked on it died")
+GAVE_UP = ItemResponse(503, error="Gave up: the processes that worked on it died")
 
 
 def sweep(*, attempts: int, room: int) -> None:

@@ -19,7 +19,7 @@ from django.utils import timezone
 from standardwebhooks import Webhook as Signer
 from yarl import URL
 
-from batching.conf import Settings, get_settings
+from batching.conf import BatchingSettings, get_settings
 from batching.errors import BadWebhook
 from batching.models import Batch, Webhook
 
@@ -42,7 +42,7 @@ GONE = 410
 InRows = Callable[[Callable[[], Any], Any], Awaitable[Any]]
 
 
-def allowed(address: str, settings: Settings) -> URL:
+def allowed(address: str, settings: BatchingSettings) -> URL:
     """Return where a caller wants to be told, if that may be. Raises `BadWebhook`."""
     if not settings.BATCH_WEBHOOK_HOSTS:
         raise BadWebhook("Nobody can be told here (BATCH_WEBHOOK_HOSTS is empty).")
@@ -98,7 +98,7 @@ class Failure:
     final: bool = False
 
 
-async def told(webhook: Webhook, content: str, settings: Settings) -> Failure | None:
+async def told(webhook: Webhook, content: str, settings: BatchingSettings) -> Failure | None:
     """Send a message once."""
     import aiohttp  # it takes half a second to import
 

@@ -24,7 +24,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "
 # By which spreadsheets know that it is UTF-8.
 MARK = "\ufeff"
 
-Row = Sequence[Any]
+ExportRow = Sequence[Any]
 
 
 async def ndjson(batch_id: str) -> AsyncGenerator[bytes]:
@@ -45,14 +45,14 @@ FORMATS: dict[str, tuple[str, Callable[[str], AsyncGenerator[bytes]]]] = {
 }
 
 
-async def slices(batch_id: str) -> AsyncGenerator[list[Row]]:
+async def slices(batch_id: str) -> AsyncGenerator[list[ExportRow]]:
     after = -1
     while rows := await progress.read(partial(some, batch_id, after)):
         after = rows[-1][0]
         yield rows
 
 
-def some(batch_id: str, after: int) -> list[Row]:
+def some(batch_id: str, after: int) -> list[ExportRow]:
     rows = BatchItem.objects.filter(batch=batch_id, position__gt=after).order_by("position")
     return list(rows.values_list(*COLUMNS)[: progress.SLICE])
 
@@ -61,7 +61,7 @@ def plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-def written(rows: Sequence[Row]) -> bytes:
+def written(rows: Sequence[ExportRow]) -> bytes:
     sheet = StringIO(newline="")
     csv.writer(sheet).writerows(rows)
     return sheet.getvalue().encode()

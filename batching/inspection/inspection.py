@@ -14,7 +14,7 @@ from django.db.models.functions import Substr
 from django.http import QueryDict
 from django.utils import timezone
 
-from batching.inspection.waterfall import Bar, Scale, Span, Tick, scale_of
+from batching.inspection.waterfall import Bar, Interval, Scale, Tick, scale_of
 from batching.models import Batch, BatchItem
 from wire.observe.durations import spoken
 
@@ -102,7 +102,7 @@ def is_abandoned(batch: Batch) -> bool:
 
 
 @dataclass(frozen=True)
-class Row:
+class ItemRow:
     """An item as one line of the list, and what unfolds below it."""
 
     item: BatchItem
@@ -233,9 +233,9 @@ class Inspection:
         return self.found[:ITEMS_SHOWN]
 
     @cached_property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[ItemRow]:
         room = room_for(len(self.items), self.most_room)
-        return [Row(item, self.scale.bar(self.span(item)), room) for item in self.items]
+        return [ItemRow(item, self.scale.bar(self.span(item)), room) for item in self.items]
 
     @cached_property
     def scale(self) -> Scale:
@@ -289,9 +289,9 @@ class Inspection:
             return self.batch.finished_at
         return min(timezone.now(), self.batch.lease_expires_at or timezone.now())
 
-    def span(self, item: BatchItem) -> Span:
+    def span(self, item: BatchItem) -> Interval:
         started = None if item.started_at is None else self.seconds(item.started_at)
-        return Span(self.seconds(item.queued_at), started, self.seconds(item.finished_at or self.end))
+        return Interval(self.seconds(item.queued_at), started, self.seconds(item.finished_at or self.end))
 
     def seconds(self, moment: datetime) -> float:
         return (moment - self.begin).total_seconds()

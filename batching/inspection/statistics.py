@@ -18,7 +18,7 @@ UNSEEN = ("origin", "identity")
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class OpenBatches:
     """How many batches are open now, with how many items left, and the newest of them."""
 
     count: int = 0
@@ -26,7 +26,7 @@ class Running:
     batches: list[Batch] = field(default_factory=list)
 
 
-class Figures:
+class BatchStatistics:
     """The batches that came in a period."""
 
     def __init__(self, period: Period) -> None:
@@ -98,13 +98,13 @@ class Figures:
         return first(self.batches.filter(failed__gt=0), "-created_at", "-id") if dict(self.states)["failed"] else []
 
     @cached_property
-    def running(self) -> Running:
+    def running(self) -> OpenBatches:
         """Return what is open now, whenever it came."""
         left = F("total") - F("succeeded") - F("failed") - F("cancelled") - F("expired")
         open_ = Batch.objects.filter(finished_at=None).defer(*UNSEEN)
         counted = open_.annotate(count=Window(Count("*")), all_left=Window(Sum(left)))
         newest = list(counted.order_by("-created_at", "-id")[:MOST_BATCHES])
-        return Running(newest[0].count, newest[0].all_left, newest) if newest else Running()  # type: ignore[attr-defined]  # annotated
+        return OpenBatches(newest[0].count, newest[0].all_left, newest) if newest else OpenBatches()  # type: ignore[attr-defined]  # annotated
 
     def query(self, **chosen: str) -> str:
         return self.period.query("created_at", **chosen)

@@ -18,7 +18,7 @@ NARROWEST = 0.3
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class Interval:
     """Something that waited, and perhaps ran. Seconds since the scale began; `started` is None where it never ran."""
 
     queued: float
@@ -44,7 +44,7 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    span: Span
+    span: Interval
     waiting: Stretch | None
     running: Stretch | None
 
@@ -64,7 +64,7 @@ class Scale:
 
     length: float
 
-    def bar(self, span: Span) -> Bar:
+    def bar(self, span: Interval) -> Bar:
         turn = span.finished if span.started is None else span.started
         waiting = self.stretch(span.queued, turn) if span.started is None or span.waited else None
         return Bar(span, waiting, None if span.started is None else self.stretch(turn, span.finished))
@@ -90,7 +90,7 @@ class Scale:
         )
 
 
-def scale_of(spans: Sequence[Span], length: float = 0.0) -> Scale:
+def scale_of(spans: Sequence[Interval], length: float = 0.0) -> Scale:
     """Return the scale on which all spans have room; it is at least `length` seconds long."""
     return Scale(max([length, 0.001, *(span.finished for span in spans)]))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ItemRequest:
     """What an item asks for. `path` has its query; `has_body` tells a body of null from none at all."""
 
     method: str
@@ -19,7 +19,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ItemResponse:
     """How an item was answered: with a body, or from status 400 on with an error."""
 
     status: int
@@ -44,10 +44,10 @@ class Item:
     position: int
     id: Any
     asked: Any
-    call: Call | None = None
+    call: ItemRequest | None = None
     depends_on: tuple[str, ...] = ()
     refers: bool = False
-    answer: Answer | None = None
+    answer: ItemResponse | None = None
     started: float | None = None
     finished: float | None = None
     cancelled: bool = False
@@ -64,7 +64,7 @@ class Item:
         """See to it that it never starts: False when it has begun."""
         return self._gate.acquire(blocking=False)
 
-    def settle(self, answer: Answer, finished: float | None = None) -> bool:
+    def settle(self, answer: ItemResponse, finished: float | None = None) -> bool:
         """Take the first answer and none that comes later. Called in the thread of the event loop only."""
         if self.answer is not None:
             return False
@@ -84,7 +84,7 @@ class Item:
         return represent(self.id, self.answer, self.processing_time)
 
 
-def represent(item_id: Any, answer: Answer, processing_time: float) -> dict[str, Any]:
+def represent(item_id: Any, answer: ItemResponse, processing_time: float) -> dict[str, Any]:
     """Return an item as the envelope has it."""
     outcome = {"body": answer.body} if answer.succeeded else {"error": answer.error}
     extras = {"details": answer.details, "encoding": answer.encoding, "headers": dict(answer.headers)}

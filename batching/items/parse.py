@@ -6,7 +6,7 @@ from typing import Any
 
 from batching.errors import CallerError
 from batching.items import paths, plan
-from batching.items.item import Answer, Call, Item
+from batching.items.item import Item, ItemRequest, ItemResponse
 from wire.api import json
 from wire.api.json import NotJSON
 
@@ -111,7 +111,7 @@ def refuse(item: Item, error: CallerError) -> None:
     item.call = None
     item.depends_on = ()
     item.call_off()
-    item.settle(Answer(error.status, error=error.message, details=error.details))
+    item.settle(ItemResponse(error.status, error=error.message, details=error.details))
 
 
 def echoed(asked: Any) -> str | int | None:
@@ -120,14 +120,14 @@ def echoed(asked: Any) -> str | int | None:
     return given if isinstance(given, str | int) and not isinstance(given, bool) else None
 
 
-def read_call(asked: Any) -> Call:
+def read_call(asked: Any) -> ItemRequest:
     if not isinstance(asked, dict):
         raise BadItem("An item has to be a JSON object.")
     for field in asked.keys() - FIELDS:
         raise wrong(field, "This field isn't known.")
     if len(text(asked, "id")) > ID_MAX_CHARS:
         raise wrong("id", f"This may have {ID_MAX_CHARS} characters.")
-    return Call(
+    return ItemRequest(
         method=read_method(asked),
         path=text(asked, "path"),
         headers=read_headers(asked.get("headers", {})),
@@ -164,7 +164,7 @@ def read_headers(headers: Any) -> dict[str, str]:
     return lowered
 
 
-def read_dependencies(asked: dict[str, Any], call: Call) -> tuple[tuple[str, ...], bool]:
+def read_dependencies(asked: dict[str, Any], call: ItemRequest) -> tuple[tuple[str, ...], bool]:
     """Return the ids of the items that have to succeed first, and whether values of theirs are referred to."""
     named = asked.get("depends_on", [])
     if not isinstance(named, list) or not all(isinstance(one, str) for one in named):

@@ -7,9 +7,9 @@ from typing import Any
 
 from batching.errors import CallerError, FailedDependency
 from batching.items import paths, plan
-from batching.items.item import Call
+from batching.items.item import ItemRequest
 from batching.items.parse import Rules, wrong
-from batching.items.request_factory import Sent
+from batching.items.request_factory import PreparedRequest
 
 
 class TooLong(CallerError):
@@ -19,26 +19,26 @@ class TooLong(CallerError):
     message = "What the references stand for is too long."
 
 
-def prepared(call: Call, rules: Rules, extra: Mapping[str, str]) -> Sent:
+def prepared(call: ItemRequest, rules: Rules, extra: Mapping[str, str]) -> PreparedRequest:
     """Return the request that a call stands for; `extra` headers give way to its own. Raises `CallerError`."""
     headers = {**extra, **call.headers}
     content = b""
     if call.has_body:
         content = encoded(call, headers)
         headers["content-length"] = str(len(content))
-    return Sent(call.method, rules.target(call.path), headers, content)
+    return PreparedRequest(call.method, rules.target(call.path), headers, content)
 
 
-def stored(call: Call) -> str:
+def stored(call: ItemRequest) -> str:
     """Return a call as it is kept until it is carried out: whole, credentials included."""
-    return json.dumps({name: getattr(call, name) for name in Call.__slots__})
+    return json.dumps({name: getattr(call, name) for name in ItemRequest.__slots__})
 
 
-def restored(text: str) -> Call:
-    return Call(**json.loads(text))
+def restored(text: str) -> ItemRequest:
+    return ItemRequest(**json.loads(text))
 
 
-def encoded(call: Call, headers: dict[str, str]) -> bytes:
+def encoded(call: ItemRequest, headers: dict[str, str]) -> bytes:
     """Return the body as it travels: JSON, or a string as it is where the item's Content-Type is another."""
     kind = headers.setdefault("content-type", "application/json").partition(";")[0].strip().lower()
     if kind == "application/json" or kind.endswith("+json"):
@@ -48,7 +48,7 @@ def encoded(call: Call, headers: dict[str, str]) -> bytes:
     return call.body.encode(errors="surrogatepass")
 
 
-def filled(call: Call, bodies: Mapping[str, Any], rules: Rules, room: int) -> Call:
+def filled(call: ItemRequest, bodies: Mapping[str, Any], rules: Rules, room: int) -> ItemRequest:
     """Return the call with what its references stand for. Raises `FailedDependency` and `TooLong`."""
     values = plan.Values(bodies, room)
     try:

@@ -29,7 +29,7 @@ KEPT_HEADERS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class PreparedRequest:
     """An item's request in the form in which it travels. `headers` have lower-case names."""
 
     method: str
@@ -38,14 +38,14 @@ class Sent:
     content: bytes = b""
 
 
-class Origin(ABC):
+class RequestFactory(ABC):
     """The request that a batch came with. `in_server`: its server has an event loop (ASGI)."""
 
     script_name: str
     in_server: bool
 
     @abstractmethod
-    def request(self, sent: Sent) -> HttpRequest:
+    def request(self, sent: PreparedRequest) -> HttpRequest:
         """Return a fresh request from the same caller."""
 
     @abstractmethod
@@ -53,7 +53,7 @@ class Origin(ABC):
         """Return what Django's `request_started` carries for a request."""
 
 
-class ASGIOrigin(Origin):
+class ASGIRequestFactory(RequestFactory):
     in_server = True
 
     def __init__(self, request: ASGIRequest) -> None:
@@ -66,7 +66,7 @@ class ASGIOrigin(Origin):
             if name.decode("latin-1").lower() not in OWN_HEADERS
         ]
 
-    def request(self, sent: Sent) -> ASGIRequest:
+    def request(self, sent: PreparedRequest) -> ASGIRequest:
         overridden = {name.encode("latin-1") for name in sent.headers}
         own = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in sent.headers.items()]
         path = self.script_name.rstrip("/") + sent.target.path_info
@@ -109,14 +109,14 @@ def own() -> dict[str, Any]:
     }
 
 
-def origin_from(kept: dict[str, Any]) -> Origin:
+def factory_from(kept: dict[str, Any]) -> RequestFactory:
     """Return the origin of a background batch, whichever kind of server it came through."""
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in kept["headers"].items()]
     scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/", "query_string": b""}
-    return ASGIOrigin(ASGIRequest({**scope, **kept, "headers": headers}, BytesIO()))
+    return ASGIRequestFactory(ASGIRequest({**scope, **kept, "headers": headers}, BytesIO()))
 
 
-class WSGIOrigin(Origin):
+class WSGIRequestFactory(RequestFactory):
     in_server = False
 
     def __init__(self, request: WSGIRequest) -> None:
@@ -124,7 +124,7 @@ class WSGIOrigin(Origin):
         self.script_name = request.META["SCRIPT_NAME"]
         self.kept = {name: value for name, value in request.environ.items() if not is_own(name)}
 
-    def request(self, sent: Sent) -> WSGIRequest:
+    def request(self, sent: PreparedRequest) -> WSGIRequest:
         path = quote(self.script_name.rstrip("/") + sent.target.path_info, safe=PLAIN)
         environ = {
             **self.kept,
@@ -154,5 +154,9 @@ def variable(header: str) -> str:
     return name if name in ("CONTENT_LENGTH", "CONTENT_TYPE") else f"HTTP_{name}"
 
 
-def origin_of(request: HttpRequest) -> Origin:
-    return ASGIOrigin(request) if isinstance(request, ASGIRequest) else WSGIOrigin(cast(WSGIRequest, request))
+def factory_of(request: HttpRequest) -> RequestFactory:
+    return (
+        ASGIRequestFactory(request)
+        if isinstance(request, ASGIRequest)
+        else WSGIRequestFactory(cast(WSGIRequest, request))
+    )

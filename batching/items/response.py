@@ -8,7 +8,7 @@ from typing import Any
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 
-from batching.items.item import Answer
+from batching.items.item import ItemResponse
 from wire.api.json import NotJSON, parse_float, refuse_constant
 from wire.api.sse import NoStream
 from wire.errors import sentence
@@ -20,11 +20,11 @@ HEADERS = {
 }
 TEXTS = ("application/javascript", "application/x-www-form-urlencoded", "application/xml", "application/yaml")
 
-NO_STREAM = Answer(NoStream.status, error=NoStream.message)
-CRASHED = Answer(500, error=sentence(500))
+NO_STREAM = ItemResponse(NoStream.status, error=NoStream.message)
+CRASHED = ItemResponse(500, error=sentence(500))
 
 
-def read(response: HttpResponseBase) -> Answer:
+def read(response: HttpResponseBase) -> ItemResponse:
     """Return the answer that a response stands for."""
     if not isinstance(response, HttpResponse):
         return NO_STREAM
@@ -36,7 +36,7 @@ def read(response: HttpResponseBase) -> Answer:
         headers["Content-Type"] = response.headers.get("Content-Type", "")
     if response.status_code >= 400:
         return failed(response.status_code, body if is_json else None, headers)
-    return Answer(response.status_code, body, headers=headers, encoding=encoding)
+    return ItemResponse(response.status_code, body, headers=headers, encoding=encoding)
 
 
 def media_type(response: HttpResponseBase) -> str:
@@ -61,13 +61,13 @@ def read_body(response: HttpResponse, kind: str) -> tuple[Any, str, bool]:
     return b64encode(content).decode("ascii"), "base64", False
 
 
-def failed(status: int, body: Any, headers: Mapping[str, str]) -> Answer:
+def failed(status: int, body: Any, headers: Mapping[str, str]) -> ItemResponse:
     """Return an error in the words of the item's own answer, as far as it has any."""
     if not isinstance(body, dict):
-        return Answer(status, error=sentence(status), details=body, headers=headers)
+        return ItemResponse(status, error=sentence(status), details=body, headers=headers)
     said = next((body[name] for name in ("error", "detail") if isinstance(body.get(name), str)), None)
     details = body.get("details") if said else body
-    return Answer(status, error=said or sentence(status), details=details, headers=headers)
+    return ItemResponse(status, error=said or sentence(status), details=details, headers=headers)
 
 
 def loads(content: bytes) -> Any:

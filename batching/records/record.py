@@ -12,7 +12,7 @@ from django.db import router, transaction
 from django.utils import timezone
 
 from batching.conf import get_settings
-from batching.items.item import Answer, Item
+from batching.items.item import Item, ItemResponse
 from batching.models import Batch, BatchItem
 from batching.records.masking import MASK, is_secret, masked, masked_address, masked_query, unmasked
 from batching.records.rows import Table
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 LEASE_MARGIN = timedelta(seconds=30)
 
 # Of an item that nobody came to answer: the call was cut off before its batch was under way.
-NEVER = Answer(503, error="Not started: the client went away")
+NEVER = ItemResponse(503, error="Not started: the client went away")
 
 BATCHES, ITEMS = Table(Batch), Table(BatchItem)
 BATCH_ASKED = tuple(BATCHES.columns)
@@ -165,7 +165,7 @@ def masked_headers(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: MASK if is_secret(name) else masked_address(value) for name, value in headers.items()}
 
 
-def state(item: Item, answer: Answer) -> BatchItem.State:
+def state(item: Item, answer: ItemResponse) -> BatchItem.State:
     if item.cancelled or answer is NEVER:
         return BatchItem.State.CANCELLED
     return BatchItem.State.SUCCEEDED if answer.succeeded else BatchItem.State.FAILED

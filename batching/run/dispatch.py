@@ -11,10 +11,10 @@ from django.http.response import HttpResponseBase
 from django.urls import ResolverMatch, set_script_prefix
 
 from batching.items import response as answers
-from batching.items.item import Answer
-from batching.items.request_factory import Origin, Sent
+from batching.items.item import ItemResponse
+from batching.items.request_factory import PreparedRequest, RequestFactory
 from batching.run import identity
-from batching.run.identity import Caller
+from batching.run.identity import IdentifiedCaller
 from wire.api.sse import can_stream
 from wire.asgi.handler import InnerHandler, handler
 from wire.observe import tracing
@@ -23,12 +23,12 @@ logger = logging.getLogger(__name__)
 
 inside_item: ContextVar[bool] = ContextVar("batching_inside_item", default=False)
 # Who a background item is carried out for. Set here alone, for one item.
-speaking_for: ContextVar[Caller | None] = ContextVar("batching_speaking_for", default=None)
+speaking_for: ContextVar[IdentifiedCaller | None] = ContextVar("batching_speaking_for", default=None)
 
 # Reads a response while its connection to the view is still open: `answers.read`, or a stream's relay.
-Reader = Callable[[HttpResponseBase], Answer]
+ResponseReader = Callable[[HttpResponseBase], ItemResponse]
 # Makes an item's span.
-Opening = Callable[[], tracing.Span]
+SpanFactory = Callable[[], tracing.Span]
 
 
 class ItemHandler(InnerHandler):
@@ -42,8 +42,14 @@ class ItemHandler(InnerHandler):
 
 
 def answered(
-    sent: Sent, origin: Origin, read: Reader, *, streamed: bool, span: Opening, caller: Caller | None = None
-) -> Answer:
+    sent: PreparedRequest,
+    origin: RequestFactory,
+    read: ResponseReader,
+    *,
+    streamed: bool,
+    span: SpanFactory,
+    caller: IdentifiedCaller | None = None,
+) -> ItemResponse:
     """Return how Django answers an item; whatever its view does ends here. Runs in a thread of its own.
 
     `streamed` tells whether an event stream may be the answer; `caller` is who it is carried out for where the request
@@ -59,8 +65,13 @@ def answered(
 
 
 def carried_out(
-    sent: Sent, origin: Origin, read: Reader, streamed: bool, span: Opening, caller: Caller | None
-) -> Answer:
+    sent: PreparedRequest,
+    origin: RequestFactory,
+    read: ResponseReader,
+    streamed: bool,
+    span: SpanFactory,
+    caller: IdentifiedCaller | None,
+) -> ItemResponse:
     inside_item.set(True)
     speaking_for.set(caller)
     can_stream.set(streamed)

@@ -13,13 +13,13 @@ from asgiref.sync import sync_to_async
 
 from batching.errors import CallerError, FailedDependency
 from batching.items import response
-from batching.items.item import Answer, Item
+from batching.items.item import Item, ItemResponse
 from batching.items.parse import Rules
 from batching.items.request import filled, prepared
-from batching.items.request_factory import Origin, Sent
+from batching.items.request_factory import PreparedRequest, RequestFactory
 from batching.run import dispatch, relay
 from batching.run.outbox import Outbox
-from batching.run.pool import Workers
+from batching.run.pool import ItemWorkers
 from wire.asgi.threads import give_connections_back
 from wire.observe import tracing
 
@@ -48,7 +48,7 @@ class Execution:
         items: Sequence[Item],
         *,
         batch_id: str,
-        origin: Origin,
+        origin: RequestFactory,
         terms: Terms,
         request_id: str = "",
         outbox: Outbox | None = None,
@@ -91,7 +91,7 @@ class Execution:
         self._left = sum(item.answer is None for item in self._items)
         self._all_answered = asyncio.Event()
         eager = bool(self._outbox or self._dependents)
-        self._workers = Workers(self._carry_out, self._settle, concurrency=self._terms.concurrency, eager=eager)
+        self._workers = ItemWorkers(self._carry_out, self._settle, concurrency=self._terms.concurrency, eager=eager)
         try:
             self._start()
             await self._wait()
@@ -138,7 +138,7 @@ class Execution:
         """Answer what isn't answered. Returns whether there was nothing to give up."""
         left = [item for item in self._items if not item.answer]
         for item in left:
-            item.settle(Answer(status, error=not_started if item.call_off() else not_finished))
+            item.settle(ItemResponse(status, error=not_started if item.call_off() else not_finished))
             self._announce(item)
         return not left
 
@@ -152,12 +152,12 @@ class Execution:
         try:
             self._workers.put(item, self._sent(item, needed))
         except CallerError as error:
-            self._settle(item, Answer(error.status, error=error.message, details=error.details))
+            self._settle(item, ItemResponse(error.status, error=error.message, details=error.details))
         except Exception:  # the other items are not to suffer from a mistake of ours
             logger.exception("item=%s state=crashed", item.id)
             self._settle(item, response.CRASHED)
 
-    def _sent(self, item: Item, needed: list[Item]) -> Sent:
+    def _sent(self, item: Item, needed: list[Item]) -> PreparedRequest:
         """Return the request of an item. Raises `CallerError` where it can't be carried out."""
         for other in needed:
             if not other.answer or not other.answer.succeeded:
@@ -171,7 +171,7 @@ class Execution:
         extra = {"x-request-id": f"{self._request_id}/{item.position}"} if self._request_id else {}
         return prepared(call, self._terms.rules, extra)
 
-    def _settle(self, item: Item, answer: Answer, finished: float | None = None) -> None:
+    def _settle(self, item: Item, answer: ItemResponse, finished: float | None = None) -> None:
         """Take an item's answer, unless it comes too late, and see who has waited for it."""
         if not item.settle(answer, finished):
             return
@@ -189,14 +189,14 @@ class Execution:
 
     # In a place.
 
-    def _carry_out(self, item: Item, sent: Sent) -> Answer:
+    def _carry_out(self, item: Item, sent: PreparedRequest) -> ItemResponse:
         span = partial(tracing.span, "item", self._attributes(item), parent=self._traceparent)
         return dispatch.answered(sent, self._origin, self._reader(item), streamed=self._outbox is not None, span=span)
 
     def _attributes(self, item: Item) -> tracing.Attributes:
         return {"batch.id": self._batch_id, "batch.item.position": item.position}
 
-    def _reader(self, item: Item) -> dispatch.Reader:
+    def _reader(self, item: Item) -> dispatch.ResponseReader:
         if self._outbox is None:
             return response.read
         outbox = self._outbox

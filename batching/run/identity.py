@@ -38,7 +38,7 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class IdentifiedCaller:
     """Who an item is carried out for."""
 
     identity: Identity
@@ -76,12 +76,12 @@ def name_of(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def caller_of(batch: Batch) -> Caller:
+def caller_of(batch: Batch) -> IdentifiedCaller:
     """Return whose batch it is, as he is now. Raises `Gone`."""
     identity = Identity(**(batch.identity or {}))
     if batch.owner_id is not None and not (batch.owner and batch.owner.is_active):
         raise Gone
-    return Caller(identity, batch.owner, found(*identity.key) if identity.key else None)
+    return IdentifiedCaller(identity, batch.owner, found(*identity.key) if identity.key else None)
 
 
 def found(label: str, pk: str) -> Any:
@@ -93,7 +93,7 @@ def found(label: str, pk: str) -> Any:
     raise Gone
 
 
-def vouch(request: HttpRequest, caller: Caller) -> None:
+def vouch(request: HttpRequest, caller: IdentifiedCaller) -> None:
     """Have Django's own AuthenticationMiddleware and CsrfViewMiddleware know a caller who had a session."""
     if caller.identity.passed_csrf:
         request._dont_enforce_csrf_checks = True  # type: ignore[attr-defined]  # what they look at
@@ -101,7 +101,7 @@ def vouch(request: HttpRequest, caller: Caller) -> None:
         request._cached_user = request._acached_user = caller.user  # type: ignore[attr-defined]  # what it looks at
 
 
-def vouch_to(view: Callable[..., Any], request: HttpRequest, caller: Caller) -> None:
+def vouch_to(view: Callable[..., Any], request: HttpRequest, caller: IdentifiedCaller) -> None:
     """Have a view of DRF know a caller by the authentication that knew him, if the view itself asks that one.
 
     A view that doesn't would not have known him either. One that chooses by code of its own isn't vouched to.

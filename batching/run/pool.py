@@ -16,8 +16,8 @@ from contextlib import suppress
 from contextvars import Context
 from functools import partial
 
-from batching.items.item import Answer, Item
-from batching.items.request_factory import Sent
+from batching.items.item import Item, ItemResponse
+from batching.items.request_factory import PreparedRequest
 from wire.asgi.threads import Pool
 from wire.once import once
 
@@ -28,8 +28,8 @@ HEAD_START = 0.005
 # Work that was told to end and hasn't yet; held here, so that it isn't lost before it has.
 ending: set[asyncio.Task[None]] = set()
 
-CarryOut = Callable[[Item, Sent], Answer]
-Report = Callable[[Item, Answer, float], None]
+CarryOut = Callable[[Item, PreparedRequest], ItemResponse]
+Report = Callable[[Item, ItemResponse, float], None]
 
 
 @once
@@ -45,7 +45,7 @@ def thread_clock() -> Callable[[], float]:
     return float
 
 
-class Workers:
+class ItemWorkers:
     """The workers of one batch; it belongs to the event loop in which it is made.
 
     `carry_out` is called in a place; `report` in the event loop, with the answer and the monotonic moment it came: at
@@ -57,8 +57,8 @@ class Workers:
         self._report = report
         self._places = places(concurrency)
         self._loop = asyncio.get_running_loop()
-        self._line: deque[tuple[Item, Sent]] = deque()
-        self._results: deque[tuple[Item, Answer, float]] = deque()
+        self._line: deque[tuple[Item, PreparedRequest]] = deque()
+        self._results: deque[tuple[Item, ItemResponse, float]] = deque()
         self._eager = eager
         self._employed: set[asyncio.Task[None]] = set()
         self._hurried = False
@@ -68,7 +68,7 @@ class Workers:
         self._clock: Callable[[], float] | None = None
         self._timer = self._loop.call_later(HEAD_START, self._look)
 
-    def put(self, item: Item, sent: Sent) -> None:
+    def put(self, item: Item, sent: PreparedRequest) -> None:
         """Have an item carried out as soon as there is a place for it."""
         self._line.append((item, sent))
         self._waiting += 1
@@ -138,7 +138,7 @@ class Workers:
                     self._wake()
         self._wake()
 
-    def _next(self) -> tuple[Item, Sent] | None:
+    def _next(self) -> tuple[Item, PreparedRequest] | None:
         try:
             return self._line.popleft()
         except IndexError:

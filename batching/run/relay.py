@@ -11,7 +11,7 @@ from django.http import StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
 from batching.items import response as answers
-from batching.items.item import Answer
+from batching.items.item import ItemResponse
 from wire.api.json import NotJSON
 
 Relay = Callable[[Any], Coroutine[Any, Any, None]]
@@ -25,7 +25,7 @@ class NotEvents(Exception):
     """The stream doesn't hold events of JSON."""
 
 
-def read(response: HttpResponseBase, relay: Relay) -> Answer:
+def read(response: HttpResponseBase, relay: Relay) -> ItemResponse:
     """Relay the events of an event stream and return its last one as the answer; read any other response as it is.
 
     Runs in the thread of the item, which keeps its place until the stream has ended.
@@ -61,13 +61,13 @@ def follow(response: StreamingHttpResponse, relay: Relay) -> Any:
     return last
 
 
-def concluded(last: Any) -> Answer:
+def concluded(last: Any) -> ItemResponse:
     """Return the answer that a stream's last event stands for: `{"type": "error", "message", "code"}` is an error."""
     match last:
         case {"type": "error", "code": int(status), "message": str(message)} if 400 <= status < 600:
-            return Answer(status, error=message)
+            return ItemResponse(status, error=message)
         case _:
-            return Answer(200, last)
+            return ItemResponse(200, last)
 
 
 class EventReader:

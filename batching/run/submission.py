@@ -14,9 +14,9 @@ from typing import Any
 from django.db import DatabaseError, IntegrityError
 from django.utils import timezone
 
-from batching.conf import Settings
+from batching.conf import BatchingSettings
 from batching.errors import NotRecorded, StillRunning
-from batching.items.item import Answer, Item, represent
+from batching.items.item import Item, ItemResponse, represent
 from batching.models import KEY_LIFETIME, Batch, BatchItem
 from batching.records import writer
 from batching.records.record import Record
@@ -32,7 +32,7 @@ PATIENCE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class Submission:
     """What a caller asks. `began` is the monotonic moment at which it came."""
 
     caller: Caller
@@ -55,7 +55,7 @@ class Ask:
         return caller_name(self.caller)
 
 
-def begin(ask: Ask, settings: Settings) -> Record | Batch:
+def begin(ask: Submission, settings: BatchingSettings) -> Record | Batch:
     """Write what is asked and return its record; or the finished batch that the caller's key stands for.
 
     Raises `StillRunning`, `KeyReused` and `NotRecorded`, and then nothing may run.
@@ -79,7 +79,7 @@ def begin(ask: Ask, settings: Settings) -> Record | Batch:
     return record
 
 
-def batch_of(ask: Ask) -> Batch:
+def batch_of(ask: Submission) -> Batch:
     return Batch(
         owner_id=ask.caller.pk,
         caller=ask.caller_name,
@@ -91,7 +91,7 @@ def batch_of(ask: Ask) -> Batch:
     )
 
 
-def replayed(ask: Ask) -> Batch | None:
+def replayed(ask: Submission) -> Batch | None:
     """Return the finished batch that the caller's Idempotency-Key stands for, if there is one."""
     if ask.idempotency_key is None:
         return None
@@ -169,7 +169,7 @@ def totals(batch: Batch) -> dict[str, Any]:
 
 def stored(row: BatchItem) -> dict[str, Any]:
     """Return an item as the envelope had it, credentials masked."""
-    answer = Answer(
+    answer = ItemResponse(
         status=row.status or 503,
         body=row.response_body,
         error=row.error,

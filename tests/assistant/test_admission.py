@@ -160,7 +160,7 @@ async def test_an_answer_that_cannot_begin_holds_no_place_and_is_not_running(
 async def test_a_turn_that_nobody_comes_to_begin_is_let_go(db: None, upstream: Upstream) -> None:
     @sync_to_async
     def turn() -> None:
-        asked = turns.Ask(caller=AnonymousUser(), text="Hi", began=0)
+        asked = turns.TurnRequest(caller=AnonymousUser(), text="Hi", began=0)
         with turns.beginning(asked):
             assert admission.taken() == {("caller", "address:"): 1, ("process", ""): 1}
 

@@ -9,7 +9,7 @@ from time import monotonic
 import pytest
 
 from assistant.answers.reading import events_after, make_ready
-from assistant.answers.run import Limits, Run, registry
+from assistant.answers.run import Run, RunLimits, registry
 from assistant.answers.tool_loop import Step
 from assistant.api.verifier import verify
 from assistant.cluster.processes import this_process
@@ -37,7 +37,7 @@ async def steps(random: Random) -> AsyncGenerator[Step]:
 def new_run(random: Random) -> Run:
     conversation = Conversation.objects.create(agent_id="default")
     message = Message.objects.create(conversation=conversation, agent_id="default", prompt="Hi", process=this_process())
-    limits = Limits(60, 60, chunk_size=4)
+    limits = RunLimits(60, 60, chunk_size=4)
     return Run(message=message, steps=steps(random), limits=limits, began=monotonic(), release=lambda: None)
 
 

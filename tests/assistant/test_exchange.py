@@ -13,7 +13,7 @@ from django.test import AsyncClient
 from assistant.cluster import leases, sharing
 from assistant.cluster import redis as module
 from assistant.cluster.processes import this_process
-from assistant.cluster.redis import Exchange, events_key, seal
+from assistant.cluster.redis import RedisBus, events_key, seal
 from assistant.errors import Unreachable
 from assistant.event_log import EventLog, follow
 from assistant.events import Start, encode
@@ -73,32 +73,32 @@ def message() -> Message:
 
 
 @pytest.fixture
-async def hasty(shared: RedisServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Exchange]:
+async def hasty(shared: RedisServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RedisBus]:
     """An exchange that looks after its readers all the time."""
     monkeypatch.setattr(module, "ATTEND_SECONDS", 0.02)
-    async with Exchange(shared.url) as exchange:
+    async with RedisBus(shared.url) as exchange:
         yield exchange
 
 
 @pytest.fixture
-async def here(shared: RedisServer) -> AsyncIterator[Exchange]:
-    async with Exchange(shared.url) as exchange:
+async def here(shared: RedisServer) -> AsyncIterator[RedisBus]:
+    async with RedisBus(shared.url) as exchange:
         yield exchange
 
 
 @pytest.fixture
-async def there(shared: RedisServer) -> AsyncIterator[Exchange]:
-    async with Exchange(shared.url) as exchange:
+async def there(shared: RedisServer) -> AsyncIterator[RedisBus]:
+    async with RedisBus(shared.url) as exchange:
         yield exchange
 
 
-def heard(exchange: Exchange, message: Message) -> list[str]:
+def heard(exchange: RedisBus, message: Message) -> list[str]:
     """Return what the readers of an exchange have been given so far."""
     followed = exchange._followed.get(message.pk)
     return followed.log.payloads if followed else []
 
 
-async def read(exchange: Exchange, message: Message, cursor: int = 0) -> list[NumberedEvent | None]:
+async def read(exchange: RedisBus, message: Message, cursor: int = 0) -> list[NumberedEvent | None]:
     async with exchange.following(message) as log, asyncio.timeout(PATIENCE):
         return [event async for event in follow(log, cursor, patience=PATIENCE)]
 
@@ -112,7 +112,7 @@ def token(text: str) -> str:
 
 
 async def test_a_reader_elsewhere_hears_what_was_and_what_comes(
-    here: Exchange, there: Exchange, message: Message
+    here: RedisBus, there: RedisBus, message: Message
 ) -> None:
     writer = Writer(message)
     publishing = asyncio.create_task(here.publish(writer))
@@ -131,7 +131,7 @@ async def test_a_reader_elsewhere_hears_what_was_and_what_comes(
 
 
 async def test_a_stream_is_kept_for_a_while_after_its_end(
-    here: Exchange, message: Message, shared: RedisServer
+    here: RedisBus, message: Message, shared: RedisServer
 ) -> None:
     await published(here, message, "1", "2")
     with shared.client() as client:
@@ -139,7 +139,7 @@ async def test_a_stream_is_kept_for_a_while_after_its_end(
         assert 0 < client.ttl(events_key(message.pk)) <= module.KEPT_SECONDS
 
 
-async def published(exchange: Exchange, message: Message, *payloads: str) -> None:
+async def published(exchange: RedisBus, message: Message, *payloads: str) -> None:
     """Write a whole stream."""
     writer = Writer(message)
     for payload in payloads[:-1]:
@@ -149,7 +149,7 @@ async def published(exchange: Exchange, message: Message, *payloads: str) -> Non
 
 
 async def test_a_stream_that_vanished_is_written_again(
-    here: Exchange, there: Exchange, message: Message, shared: RedisServer
+    here: RedisBus, there: RedisBus, message: Message, shared: RedisServer
 ) -> None:
     writer = Writer(message)
     publishing = asyncio.create_task(here.publish(writer))
@@ -171,7 +171,7 @@ async def test_a_redis_that_was_gone_is_caught_up_with(
 ) -> None:
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.02)
     with redis_server() as server:
-        async with Exchange(server.url) as here, Exchange(server.url) as there:
+        async with RedisBus(server.url) as here, RedisBus(server.url) as there:
             writer = Writer(message)
             publishing = asyncio.create_task(here.publish(writer))
             reading = asyncio.create_task(read(there, message))
@@ -190,7 +190,7 @@ async def test_a_redis_that_was_gone_is_caught_up_with(
     assert len([each for each in caplog.messages if each.startswith("redis=writing state=failing")]) == 1
 
 
-async def test_what_redis_never_heard_comes_from_the_row(hasty: Exchange, message: Message) -> None:
+async def test_what_redis_never_heard_comes_from_the_row(hasty: RedisBus, message: Message) -> None:
     async with hasty.following(message) as log, asyncio.timeout(PATIENCE):
         events = follow(log, patience=5)
         writer = Writer(message)
@@ -206,7 +206,7 @@ async def test_what_redis_never_heard_comes_from_the_row(hasty: Exchange, messag
 
 
 async def test_a_reader_does_not_wait_for_ever(
-    hasty: Exchange, message: Message, monkeypatch: pytest.MonkeyPatch
+    hasty: RedisBus, message: Message, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "longest", lambda: 0.05)
     [(number, payload)] = await read(hasty, message)
@@ -214,7 +214,7 @@ async def test_a_reader_does_not_wait_for_ever(
     assert (json.loads(payload)["type"], json.loads(payload)["code"]) == ("error", 503)
 
 
-async def test_the_writer_hears_who_reads_elsewhere(here: Exchange, there: Exchange, message: Message) -> None:
+async def test_the_writer_hears_who_reads_elsewhere(here: RedisBus, there: RedisBus, message: Message) -> None:
     writer = Writer(message)
     publishing = asyncio.create_task(here.publish(writer))
     async with there.following(message), there.following(message):
@@ -224,7 +224,7 @@ async def test_the_writer_hears_who_reads_elsewhere(here: Exchange, there: Excha
     publishing.cancel()
 
 
-async def test_what_a_dead_process_wrote_is_stored_and_ended(here: Exchange, there: Exchange, message: Message) -> None:
+async def test_what_a_dead_process_wrote_is_stored_and_ended(here: RedisBus, there: RedisBus, message: Message) -> None:
     call = {"type": "tool_call", "tool_call_id": "a", "name": "add", "parameters": {}}
     writer = Writer(message)
     publishing = asyncio.create_task(here.publish(writer))
@@ -241,7 +241,7 @@ async def test_what_a_dead_process_wrote_is_stored_and_ended(here: Exchange, the
     assert json.loads(list(ended.payloads())[-1])["type"] == "error"
 
 
-async def test_a_dead_process_that_wrote_nothing_leaves_a_whole_stream(there: Exchange, message: Message) -> None:
+async def test_a_dead_process_that_wrote_nothing_leaves_a_whole_stream(there: RedisBus, message: Message) -> None:
     reading = asyncio.create_task(read(there, message))
     await Message.objects.aupdate(lease_expires_at="2000-01-01T00:00Z")
     await STORING.run(leases.sweep)
@@ -250,7 +250,7 @@ async def test_a_dead_process_that_wrote_nothing_leaves_a_whole_stream(there: Ex
 
 
 async def test_a_process_that_was_thought_dead_can_write_no_more(
-    here: Exchange, there: Exchange, message: Message, monkeypatch: pytest.MonkeyPatch
+    here: RedisBus, there: RedisBus, message: Message, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.02)
     writer = Writer(message)

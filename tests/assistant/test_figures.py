@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from assistant.models import Agent, Conversation, Message
-from assistant.observe.statistics import Figures
+from assistant.observe.statistics import AnswerStatistics
 from wire.observe.statistics import Percentiles, Period
 
 pytestmark = pytest.mark.usefixtures("db")
@@ -25,8 +25,8 @@ def answer(minutes: float = 1, **fields: Any) -> Message:
     return Message.objects.create(conversation=conversation, agent=agent, prompt="Hi", **values)
 
 
-def figures(period: str = "hour") -> Figures:
-    return Figures(Period.named(period))
+def figures(period: str = "hour") -> AnswerStatistics:
+    return AnswerStatistics(Period.named(period))
 
 
 def test_answers_are_counted_by_status() -> None:

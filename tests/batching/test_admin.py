@@ -21,7 +21,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from batching.inspection.inspection import ITEMS_SHOWN
-from batching.inspection.waterfall import Scale, Span, Stretch, scale_of, spoken
+from batching.inspection.waterfall import Interval, Scale, Stretch, scale_of, spoken
 from batching.models import Batch, BatchItem
 from tests.batching.background import content
 from tests.batching.conftest import page_of
@@ -695,24 +695,25 @@ def test_there_is_no_other_kind_of_download(reader: Client) -> None:
 
 
 def test_a_bar_waits_and_then_runs() -> None:
-    bar = Scale(10).bar(Span(queued=0, started=2.5, finished=10))
+    bar = Scale(10).bar(Interval(queued=0, started=2.5, finished=10))
     assert bar.waiting == Stretch("0.000%", "25.000%")
     assert bar.running == Stretch("25.000%", "75.000%")
 
 
 def test_a_bar_that_never_ran_only_waits() -> None:
-    bar = Scale(10).bar(Span(queued=0, started=None, finished=5))
+    bar = Scale(10).bar(Interval(queued=0, started=None, finished=5))
     assert (bar.waiting, bar.running) == (Stretch("0.000%", "50.000%"), None)
 
 
 def test_a_bar_that_did_not_wait_only_runs() -> None:
-    assert Scale(10).bar(Span(queued=0, started=0, finished=5)).waiting is None
+    assert Scale(10).bar(Interval(queued=0, started=0, finished=5)).waiting is None
 
 
 @pytest.mark.parametrize(
-    "span", [Span(0, None, 0), Span(10, 10, 10), Span(0, 5, 4), Span(-5, -3, 20), Span(0, 9.999, 10)]
+    "span",
+    [Interval(0, None, 0), Interval(10, 10, 10), Interval(0, 5, 4), Interval(-5, -3, 20), Interval(0, 9.999, 10)],
 )
-def test_a_bar_is_seen_and_stays_on_the_scale(span: Span) -> None:
+def test_a_bar_is_seen_and_stays_on_the_scale(span: Interval) -> None:
     bar = Scale(10).bar(span)
     stretches = [stretch for stretch in (bar.waiting, bar.running) if stretch]
     assert stretches
@@ -740,9 +741,9 @@ def test_a_scale_has_a_few_round_ticks(length: float, labels: list[str]) -> None
 
 
 def test_a_scale_has_room_for_every_span() -> None:
-    assert scale_of([Span(0, 1, 3), Span(0, None, 7)], length=5).length == 7
+    assert scale_of([Interval(0, 1, 3), Interval(0, None, 7)], length=5).length == 7
     assert scale_of([], length=5).length == 5
-    assert scale_of([Span(0, 0, 0)]).length > 0
+    assert scale_of([Interval(0, 0, 0)]).length > 0
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from batching.background import embedded, queue, reaper
 from batching.background.accept import Acceptance
-from batching.background.fairness import Turns
+from batching.background.fairness import RoundRobin
 from batching.errors import NotRecorded
 from batching.items.parse import Rules
 from batching.models import Batch, BatchItem
@@ -62,8 +62,8 @@ def test_only_a_batch_in_the_background_has_the_engine_look_for_work(
     settings.BATCH_RUN_IN_SERVER = True
     woken: list[None] = []
     over = threading.Event()
-    monkeypatch.setattr(embedded.Background, "wake", lambda self: woken.append(None))
-    monkeypatch.setattr(embedded.Background, "_run", lambda self: over.wait())
+    monkeypatch.setattr(embedded.EmbeddedWorker, "wake", lambda self: woken.append(None))
+    monkeypatch.setattr(embedded.EmbeddedWorker, "_run", lambda self: over.wait())
     try:
         assert send("POST", "/api/batch", {"requests": [item("/api/echo")]}).status_code == 200
         assert embedded.is_working()
@@ -260,9 +260,9 @@ def test_a_cancelled_batch_starts_nothing_more_and_keeps_what_is_finished(send: 
 
 def test_what_runs_when_its_batch_is_cancelled_may_end(send: Send) -> None:
     batch = accepted(accept(send, [item("/api/echo", id="a"), item("/api/echo", id="b")]))
-    (held,) = queue.claim(1, 30, Turns())
+    (held,) = queue.claim(1, 30, RoundRobin())
     assert send("POST", f"/api/batch/{batch.pk}/cancel").json()["status"] == "cancelling"
-    assert queue.claim(1, 30, Turns()) == []
+    assert queue.claim(1, 30, RoundRobin()) == []
     assert queue.release(held, timezone.now(), tried=True)
     reaper.sweep(attempts=3, room=100)
     batch.refresh_from_db()

@@ -15,7 +15,7 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from batching.background.embedded import Background
+from batching.background.embedded import EmbeddedWorker
 from batching.conf import get_settings
 from batching.management.commands import submit_batch
 from batching.models import Batch, BatchItem
@@ -117,13 +117,13 @@ def test_a_file_that_is_not_there_is_named(ada: User, tmp_path: Path) -> None:
 @pytest.fixture
 def background() -> Any:
     """Work on background batches beside the test."""
-    engine = Background(get_settings())
+    engine = EmbeddedWorker(get_settings())
     yield engine
     engine.stop(10)
 
 
 def test_a_batch_is_followed_to_its_end_in_plain_lines(
-    ada: User, file: Any, background: Background, monkeypatch: pytest.MonkeyPatch
+    ada: User, file: Any, background: EmbeddedWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(submit_batch, "PACE", 0.01)
     said = run("submit_batch", file(item("/api/echo", id="a")), "--as=ada", "--follow").splitlines()
@@ -133,7 +133,7 @@ def test_a_batch_is_followed_to_its_end_in_plain_lines(
 
 
 def test_what_failed_is_named_with_how_often_and_is_1(
-    ada: User, file: Any, background: Background, capsys: pytest.CaptureFixture[str]
+    ada: User, file: Any, background: EmbeddedWorker, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad = [item(f"/api/failing/{status}?{n}", id=f"{status}{n}") for n in range(2) for status in (500, 404)]
     with pytest.raises(SystemExit) as ended:

@@ -8,7 +8,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from batching.inspection.statistics import Figures
+from batching.inspection.statistics import BatchStatistics
 from batching.models import Batch, BatchItem
 from wire.observe.statistics import PERIODS, Percentiles, Period
 
@@ -37,8 +37,8 @@ def make(minutes: float = 1, *durations: float, **fields: Any) -> Batch:
     return batch
 
 
-def figures(period: str = "hour") -> Figures:
-    return Figures(Period.named(period))
+def figures(period: str = "hour") -> BatchStatistics:
+    return BatchStatistics(Period.named(period))
 
 
 def test_batches_and_items_are_counted_by_status_and_state() -> None:

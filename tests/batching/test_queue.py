@@ -15,18 +15,18 @@ from django.utils.http import http_date
 
 from batching.background import queue, reaper
 from batching.background.attempts import moment_of
-from batching.background.embedded import Background
-from batching.background.fairness import Turns
+from batching.background.embedded import EmbeddedWorker
+from batching.background.fairness import RoundRobin
 from batching.background.queue import Claimed, Ending
 from batching.conf import get_settings
-from batching.items.item import Answer
+from batching.items.item import ItemResponse
 from batching.models import Batch, BatchItem
 from tests.batching.background import accept, accepted, drain, results, states
 from tests.batching.conftest import item, until, wsgi
 from tests.host import views
 from wire.asgi import threads
 
-FINE = Answer(200, {"a": 1})
+FINE = ItemResponse(200, {"a": 1})
 ROOM = 1_000
 
 pytestmark = pytest.mark.usefixtures("committed")
@@ -39,10 +39,10 @@ def made(count: int = 1, path: str = "/api/echo", **fields: Any) -> Batch:
 
 
 def claim(places: int = 1, lease: float = 30) -> list[Claimed]:
-    return queue.claim(places, lease, Turns())
+    return queue.claim(places, lease, RoundRobin())
 
 
-def ended(claimed: Claimed, answer: Answer = FINE) -> Ending:
+def ended(claimed: Claimed, answer: ItemResponse = FINE) -> Ending:
     return Ending(claimed, answer, 1.0, 2.0)
 
 
@@ -84,7 +84,7 @@ def test_who_has_lost_his_claim_changes_nothing() -> None:
     assert queue.finish([ended(late)], ROOM) == 0  # it is somebody else's
     assert not queue.release(late, timezone.now(), tried=True)
     assert queue.renew([late], 30) == 0
-    assert queue.finish([ended(held, Answer(404, error="No."))], ROOM) == 1
+    assert queue.finish([ended(held, ItemResponse(404, error="No."))], ROOM) == 1
     assert queue.finish([ended(late), ended(held)], ROOM) == 0  # it has ended
     assert (states(batch), BatchItem.objects.get().status) == (["failed"], 404)
     assert adds_up(batch)
@@ -173,7 +173,7 @@ def test_another_try_that_succeeds_is_the_answer(monkeypatch: pytest.MonkeyPatch
 def test_an_answer_that_says_when_is_believed(said: str) -> None:
     made()
     (held,) = claim()
-    asked = Answer(503, headers={"Retry-After": said.format(date=http_date(time.time() + 120))})
+    asked = ItemResponse(503, headers={"Retry-After": said.format(date=http_date(time.time() + 120))})
     wait = (moment_of(ended(held, asked)) - timezone.now()).total_seconds()
     assert 115 < wait < 125
 
@@ -187,7 +187,7 @@ def test_an_item_waits_until_it_is_to_be_tried_again() -> None:
 
 def test_callers_take_turns_however_much_each_has_waiting() -> None:
     large, small = made(50), made(5, caller="user:7")
-    turns = Turns()
+    turns = RoundRobin()
     taken = []
     for _ in range(10):
         (one,) = queue.claim(1, 30, turns)
@@ -217,7 +217,7 @@ def test_low_priority_runs_when_nothing_normal_waits() -> None:
 def test_an_engine_that_ends_gives_back_what_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("batching.background.engine.GRACE", 0.2)
     batch = made(3, path="/api/slow-async?seconds=60")
-    background = Background(get_settings())
+    background = EmbeddedWorker(get_settings())
     until(lambda: views.seen)
     background.stop(10)
     assert not background.is_alive
@@ -257,7 +257,7 @@ def test_in_a_server_items_leave_the_processor_to_others(monkeypatch: pytest.Mon
     monkeypatch.setattr("batching.background.embedded.SHARE", 0.1)
     batch = made(5, path="/api/burning?seconds=0.03")
     began = time.monotonic()
-    background = Background(get_settings())
+    background = EmbeddedWorker(get_settings())
     until(lambda: states(batch) == ["succeeded"] * 5)
     background.stop(10)
     assert time.monotonic() - began > 0.9  # 0.15 s of work in a tenth of the time, the last one's rest left out

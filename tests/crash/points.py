@@ -27,13 +27,13 @@ BEFORE = {
     "between rows and counts": "queue.count",
     "before a release": "queue.release",
     "before leases are prolonged": "queue.renew",
-    "before the reaper": "upkeep.reap",
+    "before the reaper": "reaper.reap",
     "cancelling": "queue.drop_cancelled",
-    "before a slice is accepted": "acceptance.Acceptance.write",
-    "before a batch shows": "acceptance.Acceptance.publish",
-    "before a batch is forgotten": "upkeep.forget",
+    "before a slice is accepted": "accept.Acceptance.write",
+    "before a batch shows": "accept.Acceptance.publish",
+    "before a batch is forgotten": "reaper.forget",
     "forgetting": "deletion.Collector.delete",
-    "before a retry": "acceptance.Retried.items",
+    "before a retry": "accept.RetriedItems.items",
 }
 AFTER = {
     "claim not committed": "queue.caller_of",
@@ -42,10 +42,10 @@ AFTER = {
     "not committed": "queue.close",
     "end written": "queue.finish",
     "released": "queue.release",
-    "after the reaper": "upkeep.reap",
+    "after the reaper": "reaper.reap",
     "cancelled": "queue.cancel",
-    "slice accepted": "acceptance.Acceptance.write",
-    "committed, not answered": "acceptance.Acceptance.publish",
+    "slice accepted": "accept.Acceptance.write",
+    "committed, not answered": "accept.Acceptance.publish",
     "about to be answered": "progress.represent",
 }
 IN_THE_VIEW = "in the view"
@@ -56,8 +56,8 @@ QUICK = {
     "engine.PAUSE": 0.05,
     "engine.GRACE": 0.2,
     "attempts.LONGEST_BACKOFF": 0.05,
-    "acceptance.PATIENCE": 0.4,
-    "acceptance.SLICE": 2,
+    "accept.PATIENCE": 0.4,
+    "accept.SLICE": 2,
 }
 
 WITH_CELERY = {"tasks.LOOK": 0.2}
@@ -121,13 +121,13 @@ def place_of(path: str) -> tuple[Any, str]:
     from batching.background import accept, attempts, engine, queue, reaper
 
     modules: dict[str, Any] = {
-        "acceptance": accept,
+        "accept": accept,
         "deletion": deletion,
         "attempts": attempts,
         "engine": engine,
         "queue": queue,
         "progress": progress,
-        "upkeep": reaper,
+        "reaper": reaper,
     }
     if settings.BATCH_CELERY_APP:
         from batching import tasks

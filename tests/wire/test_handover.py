@@ -16,7 +16,7 @@ from django.urls import path
 
 from wire.api.sse import EventStreamResponse, Push, pusher
 from wire.asgi import detached
-from wire.asgi.detached import PUSH, Handover, Stream
+from wire.asgi.detached import PUSH, DetachedStream, DetachedStreams
 from wire.observe.request_id import request_id
 
 SCOPE = {"type": "http", "method": "GET", "path": "/stream", "query_string": b"", "headers": []}
@@ -99,7 +99,7 @@ def project(settings: Any) -> None:
 
 
 def called(where: str = "/stream") -> ApplicationCommunicator:
-    return ApplicationCommunicator(Handover(ASGIHandler()), {**SCOPE, "path": where})
+    return ApplicationCommunicator(DetachedStreams(ASGIHandler()), {**SCOPE, "path": where})
 
 
 async def begun(client: ApplicationCommunicator) -> dict[str, Any]:
@@ -192,7 +192,7 @@ async def test_what_fails_after_it_was_handed_over_is_told_at_once_and_not_kept(
         taken(scope)
         raise RuntimeError("broken")
 
-    client = ApplicationCommunicator(Handover(application), SCOPE)
+    client = ApplicationCommunicator(DetachedStreams(application), SCOPE)
     assert (await begun(client))["body"] == b"one"
     assert told == [("its-id", "application=failed error=RuntimeError")]
     gc.collect()
@@ -221,7 +221,7 @@ async def test_a_stream_that_fails_at_once_leaves_django_to_its_end() -> None:
         ended.set()
 
     ended = asyncio.Event()
-    client = ApplicationCommunicator(Handover(application), SCOPE)
+    client = ApplicationCommunicator(DetachedStreams(application), SCOPE)
     await client.send_input({"type": "http.request", "body": b""})
     with pytest.raises(RuntimeError, match="broken"):
         await client.wait(PATIENCE)
@@ -244,7 +244,7 @@ async def test_an_application_that_does_not_end_is_cancelled_after_its_stream(le
         finally:
             cancelled.set()
 
-    client = ApplicationCommunicator(Handover(application), SCOPE)
+    client = ApplicationCommunicator(DetachedStreams(application), SCOPE)
     assert (await begun(client))["body"] == b"one"
     if leaves:
         await client.send_input({"type": "http.disconnect"})
@@ -271,7 +271,7 @@ async def test_a_client_that_leaves_while_django_is_still_ending_the_request_end
         leaving.set()
         await asyncio.sleep(0.05)
 
-    client = ApplicationCommunicator(Handover(application), SCOPE)
+    client = ApplicationCommunicator(DetachedStreams(application), SCOPE)
     assert (await begun(client))["body"] == b"one"
     await client.send_input({"type": "http.disconnect"})
     await client.wait(PATIENCE)
@@ -301,7 +301,7 @@ async def test_events_are_pushed_past_it_where_nobody_has_a_hand_in_it(
         pushed.append(part)
         return takes
 
-    client = ApplicationCommunicator(Handover(ASGIHandler()), {**SCOPE, "path": "/pushing", PUSH: push})
+    client = ApplicationCommunicator(DetachedStreams(ASGIHandler()), {**SCOPE, "path": "/pushing", PUSH: push})
     assert (await begun(client))["body"].lower() == b"one"
     assert parts.push is not None
     assert parts.push(1, "1") == bool(sent)
@@ -313,7 +313,7 @@ async def test_events_are_pushed_past_it_where_nobody_has_a_hand_in_it(
 async def test_nothing_is_pushed_before_the_stream_or_without_a_server_that_takes_it() -> None:
     async def nothing(*message: Any) -> Any: ...
 
-    assert not Stream(nothing, nothing, lambda part: True).push(b"early")
+    assert not DetachedStream(nothing, nothing, lambda part: True).push(b"early")
     client = called("/pushing")
     await begun(client)
     assert parts.push is not None

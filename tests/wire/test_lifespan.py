@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from wire.asgi.lifespan import Lifespan, Lifetime, Message, Receive, Send, StartupFailed
+from wire.asgi.lifespan import ASGIMessage, Lifespan, Lifetime, Receive, Send, StartupFailed
 from wire.errors import WireError
 
 
@@ -60,7 +60,7 @@ async def test_a_failing_shutdown_is_logged(caplog: pytest.LogCaptureFixture) ->
 
 
 async def test_an_application_without_lifespan_is_served_all_the_same() -> None:
-    async def application(scope: Message, receive: Receive, send: Send) -> None:
+    async def application(scope: ASGIMessage, receive: Receive, send: Send) -> None:
         raise ValueError(scope["type"])
 
     lifetime = Lifetime(application)
@@ -69,7 +69,7 @@ async def test_an_application_without_lifespan_is_served_all_the_same() -> None:
 
 
 async def test_an_application_that_returns_at_once_is_served_all_the_same() -> None:
-    async def application(scope: Message, receive: Receive, send: Send) -> None: ...
+    async def application(scope: ASGIMessage, receive: Receive, send: Send) -> None: ...
 
     lifetime = Lifetime(application)
     await lifetime.startup()

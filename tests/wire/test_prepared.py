@@ -11,7 +11,7 @@ from django.db import connections
 from django.db.models import QuerySet
 
 from assistant.models import APIKey
-from assistant.models.prepared import Prepared
+from assistant.models.prepared import PreparedQuery
 
 pytestmark = pytest.mark.django_db
 
@@ -23,15 +23,17 @@ def made() -> list[str]:
 
 
 @pytest.fixture
-def found(made: list[str]) -> Prepared[APIKey]:
+def found(made: list[str]) -> PreparedQuery[APIKey]:
     def keys(name: str) -> QuerySet[APIKey]:
         made.append(name)
         return APIKey.objects.usable().select_related("user__token_allowance").filter(name=name)
 
-    return Prepared(APIKey, keys)
+    return PreparedQuery(APIKey, keys)
 
 
-def test_the_row_comes_with_its_relations_in_one_query(found: Prepared[APIKey], django_assert_num_queries: Any) -> None:
+def test_the_row_comes_with_its_relations_in_one_query(
+    found: PreparedQuery[APIKey], django_assert_num_queries: Any
+) -> None:
     for name in ("ada", "a value to come", "'; --", "%s"):
         APIKey.issue(user=User.objects.create_user(name), name=name, scopes=["chat"])
     for name in ("ada", "a value to come", "'; --", "%s"):
@@ -45,14 +47,14 @@ def test_the_row_comes_with_its_relations_in_one_query(found: Prepared[APIKey], 
     assert found("nobody") is None
 
 
-def test_its_query_is_made_once(found: Prepared[APIKey], made: list[str]) -> None:
+def test_its_query_is_made_once(found: PreparedQuery[APIKey], made: list[str]) -> None:
     for name in ("ada", "grace", "joan"):
         found(name)
     assert len(made) == 1
 
 
 @pytest.mark.django_db(transaction=True)
-def test_each_thread_asks_over_its_own_connection(found: Prepared[APIKey]) -> None:
+def test_each_thread_asks_over_its_own_connection(found: PreparedQuery[APIKey]) -> None:
     APIKey.issue(user=User.objects.create_user("ada"), name="ada")
     assert found("ada")
     names: list[str] = []
@@ -71,7 +73,7 @@ def test_each_thread_asks_over_its_own_connection(found: Prepared[APIKey]) -> No
     assert names == [str(found("ada"))] * 4
 
 
-def test_what_has_changed_since_is_found_as_it_is(found: Prepared[APIKey]) -> None:
+def test_what_has_changed_since_is_found_as_it_is(found: PreparedQuery[APIKey]) -> None:
     key, _ = APIKey.issue(user=User.objects.create_user("ada"), name="ada")
     assert found("ada") == key
     key.revoke()
@@ -79,7 +81,7 @@ def test_what_has_changed_since_is_found_as_it_is(found: Prepared[APIKey]) -> No
 
 
 @pytest.mark.django_db(transaction=True)
-def test_it_holds_no_threads_connection(found: Prepared[APIKey]) -> None:
+def test_it_holds_no_threads_connection(found: PreparedQuery[APIKey]) -> None:
     """Some are closed only when nobody has them any more."""
     held: list[Any] = []
 

@@ -19,7 +19,7 @@ from django.http import HttpRequest, JsonResponse
 from django.urls import path
 
 from wire.asgi import threads
-from wire.asgi.detached import Handover
+from wire.asgi.detached import DetachedStreams
 
 PATIENCE = 30
 SCOPE = {
@@ -104,7 +104,7 @@ class Server:
     """Django behind the handover, without a socket."""
 
     def __init__(self) -> None:
-        self.application = Handover(ASGIHandler())
+        self.application = DetachedStreams(ASGIHandler())
 
     def asked(self, where: str) -> ApplicationCommunicator:
         return ApplicationCommunicator(self.application, {**SCOPE, "path": f"/{where}"})

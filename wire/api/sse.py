@@ -13,7 +13,7 @@ from weakref import ref
 
 from django.http import StreamingHttpResponse
 
-from wire.asgi.detached import Stream, taker
+from wire.asgi.detached import DetachedStream, taker
 from wire.asgi.threads import release_thread
 from wire.errors import WireError
 
@@ -74,7 +74,7 @@ class EventStreamResponse(StreamingHttpResponse):
         super().__init__(frames, content_type="text/event-stream")
         # A middleware may put its own in their place, and then leaves it to the collector to close these.
         self._frames = ref(frames)
-        self._handover: Stream | None = taker(scope)
+        self._handover: DetachedStream | None = taker(scope)
         self.headers["Cache-Control"] = "no-cache, no-transform"
         self.headers["X-Accel-Buffering"] = "no"
         # GZipMiddleware leaves alone what has an encoding; what it packs, Chromium shows only at the end.

@@ -14,8 +14,8 @@ from typing import Any
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 
-from wire.asgi.lifespan import Application, Message, Receive, Send
-from wire.asgi.threads import Threads
+from wire.asgi.lifespan import Application, ASGIMessage, Receive, Send
+from wire.asgi.threads import RequestThreads
 from wire.observe.request_id import request_id
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ KEY = "wire.asgi.detached"
 PUSH = "wire.push"
 
 
-class Handover:
+class DetachedStreams:
     """An ASGI application around Django's: sends the streams that responses hand over, while Django ends the request.
 
     Without it, or where a middleware has put something else in a stream's place, Django sends the stream.
@@ -34,13 +34,13 @@ class Handover:
 
     def __init__(self, application: Application) -> None:
         self.application = application
-        self._threads = Threads()
+        self._threads = RequestThreads()
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: ASGIMessage, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.application(scope, receive, send)
             return
-        stream = Stream(receive, send, scope.get(PUSH))
+        stream = DetachedStream(receive, send, scope.get(PUSH))
         stream.scope = scope = {**scope, KEY: stream}
         if task := asyncio.current_task():
             stream.context = task.get_context()
@@ -58,9 +58,9 @@ class Handover:
         self._threads.take_back(lent)
 
 
-def taker(scope: Mapping[str, Any]) -> "Stream | None":
+def taker(scope: Mapping[str, Any]) -> "DetachedStream | None":
     """Return who takes the stream of a request, if anybody does. A request made from a copy of its scope is another."""
-    stream: Stream | None = scope.get(KEY)
+    stream: DetachedStream | None = scope.get(KEY)
     return stream if stream and stream.scope is scope else None
 
 
@@ -68,7 +68,7 @@ def no_push(part: bytes) -> bool:
     return False
 
 
-class Stream:
+class DetachedStream:
     """What the application says and hears, and the stream that it hands over."""
 
     __slots__ = (
@@ -91,7 +91,7 @@ class Stream:
         self._client_left = self._is_given_up = False
         self.push: Callable[[bytes], bool] = no_push
         """Sends a part past the stream, which waits for it; returns False where the stream has to bring it."""
-        self.scope: Message = {}
+        self.scope: ASGIMessage = {}
         self.context = Context()
         self.application: asyncio.Task[None] | None = None
         """None once it has ended."""

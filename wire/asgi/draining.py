@@ -13,7 +13,7 @@ class Stopping(WireError):
     retry_after = 2
 
 
-class Moment:
+class Milestone:
     """What happens once in the life of a process. It comes in the event loop, and so do the calls it makes."""
 
     def __init__(self) -> None:
@@ -34,9 +34,9 @@ class Moment:
 
 
 # The process was told to stop: what is open may finish.
-begun = Moment()
+begun = Milestone()
 # Time is over: what is still open says its last word.
-over = Moment()
+over = Milestone()
 
 
 def refuse() -> None:

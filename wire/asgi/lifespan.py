@@ -14,10 +14,10 @@ from wire.errors import WireError
 
 logger = logging.getLogger(__name__)
 
-Message = dict[str, Any]
+ASGIMessage = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
-Application = Callable[[Message, Receive, Send], Coroutine[Any, Any, None]]
+Application = Callable[[ASGIMessage, Receive, Send], Coroutine[Any, Any, None]]
 Hook = Callable[[], Awaitable[None]]
 
 
@@ -27,7 +27,7 @@ class Lifespan:
     def __init__(self, startup: Hook, shutdown: Hook) -> None:
         self.hooks = {"startup": startup, "shutdown": shutdown}
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: ASGIMessage, receive: Receive, send: Send) -> None:
         for phase, hook in self.hooks.items():
             await receive()
             answer = await outcome(phase, hook)
@@ -36,7 +36,7 @@ class Lifespan:
                 return
 
 
-async def outcome(phase: str, hook: Hook) -> Message:
+async def outcome(phase: str, hook: Hook) -> ASGIMessage:
     """Run a hook and return what the server is told of it."""
     try:
         await hook()
@@ -58,7 +58,7 @@ class Lifetime:
 
     def __init__(self, application: Application) -> None:
         self.application = application
-        self.inbox: asyncio.Queue[Message] = asyncio.Queue()
+        self.inbox: asyncio.Queue[ASGIMessage] = asyncio.Queue()
 
     async def startup(self) -> None:
         """Return once the application is ready. Raises `StartupFailed` with what it said."""

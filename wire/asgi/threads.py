@@ -236,7 +236,7 @@ def begin_anew() -> None:
 os.register_at_fork(after_in_child=begin_anew)
 
 
-class Threads:
+class RequestThreads:
     """Those for the requests of one server, each lent to one after the other. To be used in its event loop."""
 
     def __init__(self) -> None:

@@ -114,7 +114,7 @@ PARTS = {0.1: 100_000, 1: 10_000, 10: 1_000, 100: 100, 1_000: 10}
 MOST_PARTS = 100_000
 
 
-class Whole(Func):
+class WholeNumber(Func):
     """The whole number that is next to a number of zero or more."""
 
     template = "CAST(%(expressions)s AS BIGINT)"
@@ -125,7 +125,7 @@ class Whole(Func):
 
 
 def parts(field: str, of_a_second: int) -> Any:
-    return Whole(F(field) * Value(float(of_a_second))) * Value(MOST_PARTS // of_a_second)
+    return WholeNumber(F(field) * Value(float(of_a_second))) * Value(MOST_PARTS // of_a_second)
 
 
 @dataclass(frozen=True, slots=True)

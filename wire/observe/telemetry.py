@@ -17,7 +17,7 @@ PROPAGATOR = TraceContextTextMapPropagator()
 
 def switch_on(provider: TracerProvider | None = None) -> None:
     """Have spans made, by the given provider or by the one that the project has set for all its code."""
-    tracing.tracer = Tracer(trace.get_tracer("django-assistant-backend", tracer_provider=provider))
+    tracing.tracer = OTelTracer(trace.get_tracer("django-assistant-backend", tracer_provider=provider))
 
 
 def place(traceparent: str) -> Context:
@@ -25,7 +25,7 @@ def place(traceparent: str) -> Context:
     return PROPAGATOR.extract({"traceparent": traceparent}, Context())
 
 
-class Span:
+class OTelSpan:
     def __init__(self, span: trace.Span) -> None:
         self._span = span
 
@@ -52,17 +52,17 @@ class Span:
         self._span.set_status(StatusCode.ERROR)
 
 
-class Tracer:
+class OTelTracer:
     """See `wire.observe.tracing.span`."""
 
     def __init__(self, tracer: trace.Tracer) -> None:
         self._tracer = tracer
 
-    def span(self, name: str, attributes: Attributes, kind: Kind, parent: str, link: str) -> Span:
+    def span(self, name: str, attributes: Attributes, kind: Kind, parent: str, link: str) -> OTelSpan:
         links = [Link(trace.get_current_span(place(link)).get_span_context())] if link else None
         around = place(parent) if parent else None
         said = {key: value for key, value in attributes.items() if value is not None}
-        return Span(self._tracer.start_span(name, around, SpanKind[kind.upper()], said, links))
+        return OTelSpan(self._tracer.start_span(name, around, SpanKind[kind.upper()], said, links))
 
     def traceparent(self) -> str:
         carrier: dict[str, str] = {}

@@ -9,7 +9,7 @@ from wire.conf import Count, Seconds
 
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(strict=True))
-class Limits:
+class ServerLimits:
     """The settings with their defaults; durations in seconds, sizes in bytes."""
 
     READ_TIMEOUT: Seconds = 30

@@ -48,7 +48,7 @@ class Inbox:
 Outcome = Literal["complete", "failed", "left", "stalled", "refused"]
 
 
-class Exchange(WebRequest):  # type: ignore[misc]  # daphne has no types
+class ServerRequest(WebRequest):  # type: ignore[misc]  # daphne has no types
     """daphne's request. Its response is whole, or is seen to be cut."""
 
     outcome: Outcome | None = None

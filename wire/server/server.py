@@ -27,8 +27,8 @@ from twisted.logger import LogLevel, STDLibLogObserver, globalLogBeginner, globa
 from wire.asgi import detached, draining
 from wire.asgi.lifespan import Application, Lifetime
 from wire.server.connection import Connection, Readers, Transport
-from wire.server.limits import Limits
-from wire.server.request import Exchange, Inbox
+from wire.server.limits import ServerLimits
+from wire.server.request import Inbox, ServerRequest
 from wire.server.websocket import EXTENSIONS, RESTARTING, WebSocket, WebSockets
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Factory(HTTPFactory):  # type: ignore[misc]  # daphne has no types
 
     def buildProtocol(self, address: Any) -> Any:  # noqa: N802  # Twisted's name
         connection = super().buildProtocol(address)
-        connection.requestFactory = Exchange
+        connection.requestFactory = ServerRequest
         return connection
 
     def log(self, request: Any) -> None:
@@ -85,12 +85,12 @@ class Server(daphne.server.Server):  # type: ignore[misc]  # daphne has no types
         host: str,
         port: int,
         announce: Callable[[str], None],
-        limits: Limits | None = None,
+        limits: ServerLimits | None = None,
     ) -> None:
         endpoints = build_endpoint_description_strings(host=host, port=port)
         super().__init__(application, endpoints=endpoints, server_name="")
         self.host, self.port, self.announce = host, port, announce
-        self.limits = limits or Limits()
+        self.limits = limits or ServerLimits()
         self.lifetime = Lifetime(application)
         self.applications: dict[Any, asyncio.Task[None]] = {}
         self.websockets: set[Any] = set()
@@ -233,14 +233,14 @@ class Server(daphne.server.Server):  # type: ignore[misc]  # daphne has no types
         return inbox
 
     def protocol_connected(self, protocol: Any) -> None:
-        if not isinstance(protocol, Exchange):
+        if not isinstance(protocol, ServerRequest):
             self.websockets.add(protocol)
 
     def protocol_disconnected(self, protocol: Any) -> None:
         """Have the application end soon, unless it ends by itself; after a whole response it may go on."""
         self.websockets.discard(protocol)
         application = self.applications.get(protocol)
-        if application and not (isinstance(protocol, Exchange) and protocol.finished):
+        if application and not (isinstance(protocol, ServerRequest) and protocol.finished):
             patience = asyncio.get_running_loop().call_later(PATIENCE, application.cancel)
             application.add_done_callback(lambda _: patience.cancel())
 

@@ -10,7 +10,7 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from batching.background import accept, celery
-from batching.conf import Settings, get_settings
+from batching.conf import BatchingSettings, get_settings
 from batching.errors import SwitchedOff
 from batching.items import request_factory
 from batching.items.lines import Source, Upload
@@ -98,7 +98,7 @@ def user_named(username: str) -> Any:
     return user
 
 
-def accepted(source: Source, user: Any, priority: str, settings: Settings) -> Batch:
+def accepted(source: Source, user: Any, priority: str, settings: BatchingSettings) -> Batch:
     """Commit a batch of a user's. Raises `WireError`."""
     if not settings.BATCH_ENABLED:
         raise SwitchedOff

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from assistant.errors import ModelError
 from assistant.events import Token, ToolCall, Usage
 from assistant.providers.base import Completion, ToolSpec
-from assistant.providers.chat_completions import Answer, encode
+from assistant.providers.chat_completions import CompletionDecoder, encode
 from assistant.providers.faults import Fault
 from tests.assistant.providers.collecting import asking, text
 from tests.upstream import DONE, chunk, deltas, ending, event
 
 
 def read(*blocks: bytes) -> list[Any]:
-    answer = Answer()
+    answer = CompletionDecoder()
     tokens = []
     for block in blocks:
         if said := answer.feed(block):
@@ -113,7 +113,7 @@ def test_deltas_of_one_block_go_on_together() -> None:
 
 
 def test_text_before_a_fault_in_the_same_block_is_heard() -> None:
-    answer = Answer()
+    answer = CompletionDecoder()
     assert answer.feed(b"".join([*deltas("a"), event({"error": {"message": "no"}})])) == "a"
     assert isinstance(answer.failure, Fault)
 
@@ -125,7 +125,7 @@ def test_what_follows_the_last_line_counts_for_nothing(more: bytes) -> None:
 
 
 def test_thoughts_are_signs_of_life_and_not_text() -> None:
-    answer = Answer()
+    answer = CompletionDecoder()
     assert answer.feed(chunk({"role": "assistant", "content": ""})) == ""
     assert not answer.stirred
     assert answer.feed(chunk({"reasoning_content": "hm"})) == ""

@@ -199,9 +199,9 @@ async def test_a_server_that_hangs_up_is_the_tools_failure(site):
 @pytest.mark.parametrize(
     ("page", "title", "text"),
     [
-        (fetching.Page("u", "text/html", None, PAGE.encode()), "Tea", "Tea is a drink."),
-        (fetching.Page("u", "text/plain", "latin-1", "Caf\xe9".encode("latin-1")), "", "Caf\xe9"),
-        (fetching.Page("u", "text/plain", "punycode", b"plain"), "", "plain"),
+        (fetching.FetchedPage("u", "text/html", None, PAGE.encode()), "Tea", "Tea is a drink."),
+        (fetching.FetchedPage("u", "text/plain", "latin-1", "Caf\xe9".encode("latin-1")), "", "Caf\xe9"),
+        (fetching.FetchedPage("u", "text/plain", "punycode", b"plain"), "", "plain"),
     ],
 )
 def test_a_page_reads_as_its_title_and_main_text(page, title, text):

@@ -12,7 +12,7 @@ from django.utils.module_loading import import_string
 
 from wire.asgi.lifespan import StartupFailed
 from wire.conf import read
-from wire.server.limits import Limits
+from wire.server.limits import ServerLimits
 from wire.server.server import CannotListen, Server
 
 
@@ -29,7 +29,7 @@ class Command(BaseCommand):
                 f"HOST={host} would open a development server (DEBUG=true) to other machines. "
                 "Listen on 127.0.0.1, or turn DEBUG off and set SECRET_KEY and ALLOWED_HOSTS."
             )
-        limits = read(Limits)
+        limits = read(ServerLimits)
         named = getattr(settings, "ASGI_APPLICATION", None)
         application = import_string(named) if named else get_asgi_application()
         raise_file_limit()
