@@ -1,4 +1,4 @@
-"""The service's Celery application: `celery -A config worker` works on background batches (docs/fleet.md)."""
+"""The service's Celery application: `celery -A config worker` works on background batches (docs/celery.md)."""
 
 import os
 

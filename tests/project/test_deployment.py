@@ -239,7 +239,7 @@ def test_what_the_proxy_refuses_is_json_too(deployment: Deployment) -> None:
 
 
 def test_a_backup_brings_back_what_was_there(deployment: Deployment, upstream: Upstream, tmp_path: Path) -> None:
-    """The commands are those of docs/keeping.md."""
+    """The commands are those of docs/operations.md."""
     for program in ("pg_dump", "pg_restore", "createdb"):
         needs(program, "postgresql-client")
     upstream.script = reply("Kept")
@@ -249,7 +249,7 @@ def test_a_backup_brings_back_what_was_there(deployment: Deployment, upstream: U
     url = re.findall(r"^DATABASE_URL=(.+)$", told, re.MULTILINE)[-1]
     restored = f"{url.rpartition('/')[0]}/restored"
     env = CLEAN | {"DATABASE_URL": url, "RESTORED_URL": restored}
-    backup, restore = re.findall(r"^```\n(.+?)^```", (ROOT / "docs/keeping.md").read_text(), re.MULTILINE | re.DOTALL)[
+    backup, restore = re.findall(r"^```\n(.+?)^```", (ROOT / "docs/operations.md").read_text(), re.MULTILINE | re.DOTALL)[
         :2
     ]
     for commands in (backup, restore):

@@ -38,7 +38,7 @@ LEFT_OUT = {
 }
 # What other tests run: how the name of a page begins, or a block.
 ELSEWHERE = {
-    "docs/keeping.md": "tests/project/test_deployment.py",
+    "docs/operations.md": "tests/project/test_deployment.py",
     "docs/host.md": "tests/project/test_hosts.py",
     "docs/extend/": "tests/project/test_hosts.py",
     "export DATABASE_URL=postgres://... CELERY_BROKER_URL": "tests/project/test_fleet.py",
@@ -128,7 +128,7 @@ def test_it_is_readable_in_both_schemes_and_asks_nobody(site: Path, page: Page) 
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.set_viewport_size({"width": 390, "height": 844})
-    for name in ("index", "first-ten-minutes", "api", "reference/settings"):
+    for name in ("index", "quickstart", "api", "reference/settings"):
         page.goto(f"file://{site}/{name}.html")
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)

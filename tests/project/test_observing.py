@@ -249,7 +249,7 @@ def test_what_cannot_be_had_is_said_in_a_sentence(command: subprocess.CompletedP
 
 
 def test_every_metric_is_documented_with_its_labels(metrics: dict[str, list[str]]) -> None:
-    text = (ROOT / "docs/observe.md").read_text()
+    text = (ROOT / "docs/monitoring.md").read_text()
     documented = re.findall(r"^\| `([a-z_]+)(?:\{(.+)\})?` \| ", text, re.MULTILINE)
     ours = {name: told for name, told in metrics.items() if not name.startswith(("process", "python"))}
     assert len(ours) > 10
@@ -301,7 +301,7 @@ def used_by(expr: str) -> tuple[dict[str, set[str]], set[str]]:
 
 
 def test_alerts_say_what_to_do_and_are_documented() -> None:
-    documented = re.findall(r"^\| `(Assistant\w+)` \| ", (ROOT / "docs/observe.md").read_text(), re.MULTILINE)
+    documented = re.findall(r"^\| `(Assistant\w+)` \| ", (ROOT / "docs/monitoring.md").read_text(), re.MULTILINE)
     assert [rule["alert"] for rule in rules()] == documented
     for rule in rules():
         assert rule["labels"]["severity"] in ("page", "ticket")

@@ -1,4 +1,4 @@
-"""Spans of what happens, where tracing is on (docs/observe.md); elsewhere nothing is made, and nothing imported.
+"""Spans of what happens, where tracing is on (docs/monitoring.md); elsewhere nothing is made, and nothing imported.
 
 A span says who did what with which outcome, never a text: no message, no answer, no parameters, no path as it was sent.
 What belongs to another task, thread or process is found by the `traceparent` of W3C Trace Context.
