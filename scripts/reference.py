@@ -233,8 +233,8 @@ def events() -> str:
     from assistant.events import NAMES
 
     text = (
-        "One JSON object each, with its `type`; [the order](../api.md#streams) is tested. "
-        "Batches have [events of their own](../batches.md#as-it-comes).\n\n"
+        "One JSON object each, with its `type`; [the order](../api.md#streaming) is tested. "
+        "Batches have [events of their own](../batches.md#streaming).\n\n"
     )
     for event, name in NAMES.items():
         rows = ([code(each.name), code(annotation(event, each)), default(each)] for each in fields(event))

@@ -249,9 +249,9 @@ def test_a_backup_brings_back_what_was_there(deployment: Deployment, upstream: U
     url = re.findall(r"^DATABASE_URL=(.+)$", told, re.MULTILINE)[-1]
     restored = f"{url.rpartition('/')[0]}/restored"
     env = CLEAN | {"DATABASE_URL": url, "RESTORED_URL": restored}
-    backup, restore = re.findall(r"^```\n(.+?)^```", (ROOT / "docs/operations.md").read_text(), re.MULTILINE | re.DOTALL)[
-        :2
-    ]
+    backup, restore = re.findall(
+        r"^```\n(.+?)^```", (ROOT / "docs/operations.md").read_text(), re.MULTILINE | re.DOTALL
+    )[:2]
     for commands in (backup, restore):
         subprocess.run(["sh", "-ec", commands], cwd=tmp_path, env=env, check=True)
 

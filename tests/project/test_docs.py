@@ -2,12 +2,15 @@
 
 import json
 import os
+import pkgutil
 import re
 import runpy
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,12 +19,18 @@ import pytest
 import requests
 import yaml
 from django.core.asgi import get_asgi_application
+from django.db.models import TextChoices
+from django.dispatch import Signal
 from django.urls import include, path
 from playwright.sync_api import Page
 
+import assistant.signals
+import batching.signals
+from assistant.models import Message
 from assistant.tools import toolbox
+from batching.models import Batch, BatchItem
 from tests.assistant.search.test_documents import write_pdf
-from tests.blocks import Block, Checkout, blocks, shape
+from tests.blocks import FENCE, Block, Checkout, blocks, shape
 from tests.browser.conftest import page  # noqa: F401  # a fixture
 from tests.browser.stage import barriers, peopled
 from tests.processes import PATIENCE, ROOT, Served, serving
@@ -46,6 +55,18 @@ ELSEWHERE = {
 }
 # Variables of make and of Django, beside the settings.
 OTHERS = {"BACKEND", "CYCLES", "LEASE", "DJANGO_SUPERUSER_PASSWORD"}
+APPS = ("assistant", "batching", "wire")
+# Permissions, attributes of spans and a task have names like those of modules.
+NO_MODULE = r"\.(?:view|add|change|delete|operate)_|assistant\.(?:message|time_to_first_token)|batching\.work$"
+# What is there once something was run.
+GENERATED = {"build", "dist", "var", "staticfiles"}
+# The reader's own.
+READERS = {"deploy/tls/"}
+PAGES = [
+    *(ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
 # These languages are shown, and nothing is done with them.
 SHOWN = {"text"}
 
@@ -92,13 +113,16 @@ def test_the_site_is_built_without_a_warning(site: Path) -> None:
     assert all((site / each).exists() for each in pages)
 
 
-def test_each_page_is_in_the_navigation() -> None:
+def test_each_page_is_in_the_navigation_once() -> None:
     entries = runpy.run_path(str(ROOT / "scripts/docs.py"))["ENTRY"].findall((ROOT / "docs/index.md").read_text())
+    assert len(entries) == len(set(entries))
     named = {os.path.normpath(ROOT / "docs" / f"{entry}.md") for entry in entries}
     assert named >= {str(each) for each in (ROOT / "docs").rglob("*.md")} - {str(ROOT / "docs/index.md")}
 
 
-@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "SECURITY.md", "requirements/README.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "requirements/README.md"]
+)
 def test_links_beside_the_site_lead_somewhere(name: str) -> None:
     for target, anchor in re.findall(r"\]\((?!\w+:)([^)#]*)(?:#([^)]+))?\)", (ROOT / name).read_text()):
         file = (ROOT / name).parent / target if target else ROOT / name
@@ -121,6 +145,90 @@ def test_the_reference_has_what_the_code_has(site: Path) -> None:
     assert all(name in read["errors"] for name in ("ModelTimeout", "FailedDependency", "The service is stopping."))
     assert all(name in read["metrics"] for name in ("assistant_answers_total", "batching_batches_total"))
     assert all(name in read["commands"] for name in ("submit_batch", "--follow", "delete_person"))
+
+
+# What the pages name.
+
+
+def prose(file: Path) -> str:
+    return FENCE.sub("", file.read_text())
+
+
+def named(pattern: str) -> set[str]:
+    """Return what matches the pattern at the beginning of inline code."""
+    return {name for file in PAGES for name in re.findall(rf"(?<!`)`(?:{pattern})", prose(file))}
+
+
+def test_each_file_that_is_named_is_there() -> None:
+    tops = "|".join(sorted(path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in GENERATED))
+    files = named(rf"((?:{tops})/[\w./@*-]*)")
+    assert len(files) > 100
+    assert {file for file in files if not list(ROOT.glob(file.rstrip("/")))} == READERS
+
+
+def test_each_name_of_a_module_leads_to_something() -> None:
+    inline = named(rf"((?:{'|'.join(APPS)})(?:\.\w+)+)(?:`|\()")
+    imports = re.compile(rf"^from ((?:{'|'.join(APPS)})[\w.]*) import ([\w, ]+)", re.MULTILINE)
+    found = [each for file in PAGES for each in imports.findall(file.read_text())]
+    imported = {f"{module}.{name.split()[0]}" for module, names in found for name in names.split(", ")}
+    names = imported | {name for name in inline if not re.search(NO_MODULE, name)}
+    assert len(names) > 20
+    for name in names:
+        pkgutil.resolve_name(name)
+
+
+def test_each_target_of_make_is_there() -> None:
+    assert named(r"make (\w+)") <= set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def test_each_package_and_each_extra_has_its_purpose() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras, text = project["optional-dependencies"], (ROOT / "docs/dependencies.md").read_text()
+    assert set(re.findall(r"^\| `([\w-]+)` \| ", text, re.MULTILINE)) == set(extras)
+    packages = {re.match(r"[\w-]+", each)[0] for each in chain(project["dependencies"], *extras.values())}  # type: ignore[index]
+    own = {project["name"]}  # an extra may take another one
+    assert packages - own <= set(re.findall(r"[\w-]+", text))
+
+
+def test_each_signal_is_documented() -> None:
+    signals = {
+        f"{module.__name__}.{name}"
+        for module in (assistant.signals, batching.signals)
+        for name, each in vars(module).items()
+        if isinstance(each, Signal)
+    }
+    text = (ROOT / "docs/extend/signals.md").read_text()
+    assert len(signals) > 5
+    assert set(re.findall(r"^\| `([\w.]+)` \| ", text, re.MULTILINE)) == signals
+
+
+@pytest.mark.parametrize(
+    ("life", "states"),
+    [("an answer", Message.Status), ("a batch", Batch.Status), ("an item", BatchItem.State)],
+    ids=["answer", "batch", "item"],
+)
+def test_life_cycles_have_all_states(life: str, states: type[TextChoices]) -> None:
+    [section] = re.findall(rf"^## Life cycle of {life}\n(.*?)(?=^## |\Z)", ARCHITECTURE, re.MULTILINE | re.DOTALL)
+    drawn = "\n".join(found[2] for found in FENCE.finditer(section))
+    every = {*Message.Status.values, *Batch.Status.values, *BatchItem.State.values}
+    shown = set(re.findall(r"(?:► |^[│ ]+)(\w+)(?= +─| *$|  )", drawn, re.MULTILINE))
+    assert shown & every == set(states.values)
+
+
+def test_each_folder_of_the_apps_is_in_the_architecture() -> None:
+    folders = {
+        f"{file.parent.relative_to(ROOT)}/"
+        for app in APPS
+        for file in (ROOT / app).glob("*/__init__.py")
+        if file.parent.name != "migrations"
+    }
+    assert set(re.findall(r"^\| `(\w+/\w+/)` \| ", ARCHITECTURE, re.MULTILINE)) == folders
+
+
+@pytest.mark.parametrize("file", PAGES, ids=lambda file: file.relative_to(ROOT).as_posix())
+def test_a_page_names_who_acts(file: Path) -> None:
+    text = re.sub(r"`[^`]+`", "", prose(file))
+    assert re.findall(r"(?i)\b(?:whoever|somebody|nobody|anybody|whatever|someone else)\b", text) == []
 
 
 @pytest.mark.browser
