@@ -37,10 +37,10 @@ def pages() -> dict[str, tuple[str, str]]:
     return {
         "settings": ("Settings", settings()),
         "endpoints": ("Endpoints", endpoints()),
-        "schemas": ("Bodies", schemas()),
-        "events": ("Events of a stream", events()),
+        "schemas": ("Schemas", schemas()),
+        "events": ("Stream events", events()),
         "errors": ("Errors", errors()),
-        "metrics": ("Metrics, one by one", metrics()),
+        "metrics": ("Metrics", metrics()),
         "commands": ("Commands", commands()),
     }
 
