@@ -13,6 +13,7 @@ from threading import Lock
 from typing import Any, cast
 
 from django.conf import settings
+from django.contrib.auth.forms import UsernameField
 from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -35,6 +36,8 @@ logger = logging.getLogger(__name__)
 SOCKET_SECONDS = 1.0
 # The storage of `limits` in a process's own memory fails, or counts too little, when two threads use it at once.
 COUNTING = Lock()
+# How often each address may try a name that was tried too often in all.
+SLOW_LOGIN = "1/minute"
 # Where tokens are counted; the interpreter waits for what is still to be counted when it ends.
 CHARGING = ThreadPoolExecutor(max_workers=1, thread_name_prefix="throttle")
 
@@ -172,7 +175,11 @@ def charge(message: Message, **kwargs: Any) -> None:
 
 
 def login_throttled(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
-    """Refuse a log-in that was tried too often, for the same name or from the same address."""
+    """Refuse a log-in that was tried too often from one address, or for one name.
+
+    A name that strangers have tried too often still has an attempt a minute from each address, so that they can't lock
+    its owner out.
+    """
 
     def throttled(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if request.method == "POST" and (seconds := login_wait(request)):
@@ -185,6 +192,14 @@ def login_throttled(view: Callable[..., HttpResponseBase]) -> Callable[..., Http
 
 
 def login_wait(request: HttpRequest) -> float | None:
-    name = request.POST.get("username", "").casefold()
-    by_address = wait(settings.THROTTLE_LOGIN, "login from", client_address(cast(Request, request)))
-    return by_address or wait(settings.THROTTLE_LOGIN, "login as", name)
+    """Count an attempt to log in; return None where it may be made, else the seconds to wait."""
+    address, name = client_address(cast(Request, request)), login_name(request)
+    if seconds := wait(settings.THROTTLE_LOGIN, "login from", address):
+        return seconds
+    return wait(SLOW_LOGIN, "login as", name, address) if wait(settings.THROTTLE_LOGIN, "login as", name) else None
+
+
+def login_name(request: HttpRequest) -> str:
+    """Return the name as Django looks it up, in whichever case: its form strips and normalizes what was typed."""
+    name = UsernameField().to_python(request.POST.get("username", ""))
+    return str(name).casefold()
