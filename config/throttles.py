@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from threading import Lock
 from typing import Any, cast
 
@@ -200,6 +201,9 @@ def login_wait(request: HttpRequest) -> float | None:
 
 
 def login_name(request: HttpRequest) -> str:
-    """Return the name as Django looks it up, in whichever case: its form strips and normalizes what was typed."""
+    """Return what a name counts under: a digest, so that Redis holds no names.
+
+    The name counts as Django looks it up, in any case: its form strips and normalizes what was typed.
+    """
     name = UsernameField().to_python(request.POST.get("username", ""))
-    return str(name).casefold()
+    return sha256(str(name).casefold().encode("utf-8", "replace")).hexdigest()

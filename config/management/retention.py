@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import timedelta
+from itertools import batched
 from typing import Any
 
 from django.contrib.admin.models import LogEntry
@@ -12,7 +13,16 @@ from django.db.models import Model
 from django.utils import timezone
 
 from assistant.models import APIKey, Conversation, Message
+from batching.models import Batch, BatchItem
 
+# What the admin's log names by its title or by its id, with the field that leads to its owner.
+OWNED: list[tuple[type[Model], str]] = [
+    (APIKey, "user"),
+    (Conversation, "owner"),
+    (Message, "conversation__owner"),
+    (Batch, "owner"),
+    (BatchItem, "batch__owner"),
+]
 # Conversations that are deleted by one statement: none of them keeps others waiting for long.
 SLICE = 500
 
@@ -32,7 +42,9 @@ def forget(person: Any) -> dict[str, int]:
     """Delete a user with all that is theirs, and what the admin's log says of them; returns how many rows of what."""
     with transaction.atomic():
         entries = forget_entries(type(person), [person.pk])
-        entries += forget_entries(APIKey, person.api_keys.values_list("pk", flat=True))
+        for model, owner in OWNED:
+            theirs = model._default_manager.filter(**{owner: person})
+            entries += forget_entries(model, theirs.values_list("pk", flat=True))
         sessions = [session.pk for session in Session.objects.iterator() if belongs(session, person)]
         Session.objects.filter(pk__in=sessions).delete()
         _, rows = person.delete()
@@ -42,7 +54,7 @@ def forget(person: Any) -> dict[str, int]:
 def forget_entries(model: type[Model], pks: Iterable[Any]) -> int:
     """Delete what the admin's log says of some rows of a model; returns how many entries there were."""
     about = LogEntry.objects.filter(content_type=ContentType.objects.get_for_model(model))
-    return about.filter(object_id__in=[str(pk) for pk in pks]).delete()[0]
+    return sum(about.filter(object_id__in=map(str, some)).delete()[0] for some in batched(pks, SLICE))
 
 
 def belongs(session: Session, person: Any) -> bool:

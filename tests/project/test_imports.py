@@ -97,7 +97,7 @@ MAY_IMPORT = {
     "config.apps": "config.observe config.production config.throttles",
     "config.asgi": "assistant.lifespan assistant.routing batching.lifespan batching.routing wire.asgi",
     "config.console": "assistant.observe batching.inspection wire.observe",
-    "config.management": "assistant.models",
+    "config.management": "assistant.models batching.models",
     "config.middleware": "config.production wire.errors",
     "config.observe": "assistant.metrics batching.metrics wire.errors wire.observe",
     "config.settings": "wire",

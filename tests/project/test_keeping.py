@@ -26,11 +26,11 @@ def living(name: str) -> User:
     user = User.objects.create_user(name, is_staff=True)
     Client().force_login(user)
     key, _ = APIKey.issue(user=user, name=name)
-    said(user, name)
+    conversation = said(user, name)
     batch = Batch.objects.create(owner=user, total=1, caller=f"user:{user.pk}", finished_at=timezone.now(), **ENDED)
     BatchItem.objects.create(batch=batch, position=0, request_body=name)
     operator, _ = User.objects.get_or_create(username="root")
-    for row in (user, key):
+    for row in (user, key, conversation, conversation.messages.get(), batch):
         LogEntry.objects.create(
             user=operator,
             content_type=ContentType.objects.get_for_model(row),

@@ -167,7 +167,8 @@ def async_client() -> AsyncClient:
     return ThreadedClient()
 
 
-def test_logging_in_is_throttled_by_address(client: Client, settings: Any, db: None) -> None:
+@pytest.mark.usefixtures("db")
+def test_logging_in_is_throttled_by_address(client: Client, settings: Any) -> None:
     settings.THROTTLE_LOGIN = "2/minute"
     assert [log_in(client, name, "x").status_code for name in ("eve", "mallory", "trudy")] == [200, 200, 429]
     assert client.get("/admin/login/").status_code == 200
