@@ -18,7 +18,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from assistant.answers import turns
-from assistant.answers.reading import events_after, make_ready, whole
+from assistant.answers.answer import events_after, make_ready, whole
 from assistant.answers.run import Run
 from assistant.api.export import as_markdown
 from assistant.api.fields import StrictCharField

@@ -10,10 +10,10 @@ from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.http.response import HttpResponseBase
 
-from assistant.answers.reading import events_after
+from assistant.answers.answer import events_after
 from assistant.api.views import AnswerStream
 from assistant.websocket import protocol
-from assistant.websocket.calls import WebSocketClient, handshake
+from assistant.websocket.internal_requests import WebSocketClient, handshake
 from wire.api.rest import StrictJSONParser
 from wire.asgi import draining
 from wire.asgi.threads import Pool

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from assistant.api.serializers import ChatFrameSerializer, ResumeFrameSerializer, StopFrameSerializer
 from assistant.api.views import AnswerStream, valid
 from assistant.errors import AssistantError, Conflict
-from assistant.websocket.calls import APICall, WebSocketClient, carried_out
+from assistant.websocket.internal_requests import APICall, WebSocketClient, carried_out
 from wire.api.json import loads
 from wire.api.views import exception_handler
 from wire.errors import envelope

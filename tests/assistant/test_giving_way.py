@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.test import AsyncClient
 
-from assistant.answers.reading import events_after
+from assistant.answers.answer import events_after
 from assistant.event_log import EventLog, follow
 from assistant.events import Token
 from assistant.models import Message

@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from assistant.models import APIKey
-from tests.assistant.test_websocket import Socket, connected
+from tests.assistant.websocket.test_consumer import Socket, connected
 
 pytestmark = pytest.mark.usefixtures("db")
 

@@ -312,7 +312,7 @@ async def test_a_key_replays_a_stream(async_client: AsyncClient, upstream: Upstr
 async def test_a_quiet_stream_is_kept_alive(
     async_client: AsyncClient, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assistant.answers.reading.HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr("assistant.answers.answer.HEARTBEAT_SECONDS", 0.01)
     upstream.script = Script([Hold()])
     async with aclosing(aiter(await start(async_client))) as parts:
         assert [await anext(parts) for _ in range(3)][1:] == [b": keep-alive\n\n"] * 2

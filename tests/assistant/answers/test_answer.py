@@ -8,7 +8,7 @@ from time import monotonic
 
 import pytest
 
-from assistant.answers.reading import events_after, make_ready
+from assistant.answers.answer import events_after, make_ready
 from assistant.answers.run import Run, RunLimits, registry
 from assistant.answers.tool_loop import Step
 from assistant.api.verifier import verify
