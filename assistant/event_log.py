@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from wire.api.sse import NumberedEvent, Push
+from wire.api.sse import HeartbeatTimer, NumberedEvent, Push
 
 # After so many a reader that has more of them to come gives way to the loop's other tasks.
 EVENTS_AT_ONCE = 16
@@ -74,75 +74,62 @@ async def follow(
                     yield reader.cursor, payload
                     if reader.cursor % EVENTS_AT_ONCE == 0 and reader.cursor < len(log.payloads):
                         await asyncio.sleep(0)
-                if len(log.payloads) <= reader.cursor and not log.closed and not await reader.more():
+                if len(log.payloads) <= reader.cursor and not log.closed and not await reader.wait():
                     yield None
         finally:
             reader.close()
 
 
 class LogReader:
-    """Where a reader of a log is, and its waits for more.
+    """A reader's place in a log, and its waits for more.
 
-    One timer looks after all of its waits: one for each would cost as much as sending an event. And to be woken costs
-    as much again, so that an event is pushed where it can be.
+    To wake a reader costs as much as to send an event, so that an event is pushed where it can be.
     """
 
-    __slots__ = ("_at_once", "_log", "_loop", "_patience", "_push", "_since", "_timer", "_waiter", "cursor")
+    __slots__ = ("_at_once", "_log", "_loop", "_push", "_silence", "_waiter", "cursor")
 
     def __init__(self, log: EventLog, cursor: int, patience: float, push: Push | None) -> None:
         self.cursor = cursor
         self._log = log
         self._loop = asyncio.get_running_loop()
-        self._patience = patience
         self._push = push
-        self._timer: asyncio.TimerHandle | None = None
+        self._silence = HeartbeatTimer(self._note_silence, patience)
         self._waiter: asyncio.Future[bool] | None = None
 
-    async def more(self) -> bool:
-        """Wait for an event that wasn't pushed; return False after `patience` seconds without any."""
+    async def wait(self) -> bool:
+        """Wait for an event that isn't pushed; return False after `patience` seconds without any."""
         self._waiter = self._loop.create_future()
-        self._since = self._loop.time()
         self._at_once = 0
-        if self._timer is None:
-            self._look_in(self._patience)
+        self._silence.restart()
         try:
             return await self._waiter
         finally:
             self._waiter = None
 
     def notice(self) -> None:
-        """Have the event that was just written pushed, or wake the reader if it waits."""
+        """Push the event that was just written, or wake the reader if it waits."""
         waiter = self._waiter
         if waiter is None or waiter.done():
             return
-        log, now = self._log, self._loop.time()
+        log, silence, now = self._log, self._silence, self._loop.time()
         number = len(log.payloads)
-        # Who writes many at once would push them all before others have their turn. A log may have to catch up with
-        # what its reader has had elsewhere.
-        self._at_once = self._at_once + 1 if now - self._since < MOMENT else 0
+        # A writer of many at once would push them all before other tasks have their turn. A log may have to catch up
+        # with what its reader has had elsewhere.
+        self._at_once = self._at_once + 1 if now - silence.since < MOMENT else 0
         may_push = self._at_once < EVENTS_AT_ONCE and number > self.cursor and not log.closed
         try:
             if may_push and self._push and self._push(number, log.payloads[-1]):
                 self.cursor = number
-                self._since = now
+                silence.since = now
             else:
                 waiter.set_result(True)
-        except Exception as error:  # it is the reader's, and not to be raised to who writes
+        except Exception as error:  # it is the reader's, and not to be raised to the writer
             waiter.set_exception(error)
 
     def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._silence.cancel()
+        del self._silence  # which refers back to this reader
 
-    def _look_in(self, seconds: float) -> None:
-        self._timer = self._loop.call_later(seconds, self._look)
-
-    def _look(self) -> None:
-        self._timer = None
-        if self._waiter is None or self._waiter.done():  # nobody waits
-            return
-        left = self._since + self._patience - self._loop.time()
-        if left > 0:
-            self._look_in(left)
-        else:
+    def _note_silence(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(False)

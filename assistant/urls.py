@@ -2,24 +2,24 @@
 
 from django.urls import path
 
-from assistant.api import views
+from assistant.api import agents, chat, conversations, messages, tools
 
 app_name = "assistant"
 
 urlpatterns = [
-    path("agent/chat", views.ChatView.as_view(), name="chat"),
-    path("agent/messages/<str:message_id>", views.MessageView.as_view(), name="message"),
-    path("agent/messages/<str:message_id>/stream", views.MessageStreamView.as_view(), name="message-stream"),
-    path("agent/messages/<str:message_id>/stop", views.MessageStopView.as_view(), name="message-stop"),
-    path("agents", views.AgentsView.as_view(), name="agents"),
-    path("conversations", views.ConversationsView.as_view(), name="conversations"),
-    path("conversations/<str:conversation_id>", views.ConversationView.as_view(), name="conversation"),
+    path("agent/chat", chat.ChatView.as_view(), name="chat"),
+    path("agent/messages/<str:message_id>", messages.MessageView.as_view(), name="message"),
+    path("agent/messages/<str:message_id>/stream", messages.MessageStreamView.as_view(), name="message-stream"),
+    path("agent/messages/<str:message_id>/stop", messages.MessageStopView.as_view(), name="message-stop"),
+    path("agents", agents.AgentsView.as_view(), name="agents"),
+    path("conversations", conversations.ConversationsView.as_view(), name="conversations"),
+    path("conversations/<str:conversation_id>", conversations.ConversationView.as_view(), name="conversation"),
     path(
         "conversations/<str:conversation_id>/export",
-        views.ConversationExportView.as_view(),
+        conversations.ConversationExportView.as_view(),
         name="conversation-export",
     ),
-    path("tools", views.ToolsView.as_view(), name="tools"),
-    path("tools/<str:name>", views.ToolView.as_view(), name="tool"),
-    path("tools/<str:name>/execute", views.ExecuteView.as_view(), name="tool-execute"),
+    path("tools", tools.ToolsView.as_view(), name="tools"),
+    path("tools/<str:name>", tools.ToolView.as_view(), name="tool"),
+    path("tools/<str:name>/execute", tools.ExecuteView.as_view(), name="tool-execute"),
 ]

@@ -1,8 +1,9 @@
-"""Reading an answer's events from a cursor, for every transport: live here, live in another process, or stored."""
+"""An answer in the one type that its readers know: written in this process, written in another one, or stored."""
 
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from copy import copy
 
 from assistant.answers.run import Run, registry
 from assistant.cluster import sharing
@@ -12,64 +13,133 @@ from assistant.models import Message
 from wire.api.sse import HEARTBEAT_SECONDS, NumberedEvent, Push
 
 
-async def make_ready(turn: Run | Message) -> None:
-    """Begin the answer if nobody has. Raises what keeps it from being read: before a stream starts, not in it.
+def answer_of(message: Message) -> "Answer":
+    """Return the answer of a message that was read from the database, as it is by now."""
+    if run := registry.get(message.id):
+        return LocalAnswer(run)
+    if not message.has_ended:
+        message.refresh_from_db()  # it may have ended since it was read
+    return StoredAnswer(message) if message.has_ended else RemoteAnswer(message)
 
-    Raises `Conflict` for an answer that another process writes and alone can stream, and `Unreachable` where Redis,
-    which would have it, doesn't answer.
-    """
-    if isinstance(turn, Run):
-        if not turn.has_begun:
-            registry.begin(turn)
-    elif not turn.has_ended:
+
+class Answer:
+    """The answer to one message."""
+
+    __slots__ = ("message",)
+
+    def __init__(self, message: Message) -> None:
+        self.message = message
+
+    async def prepare(self) -> None:
+        """Begin the answer where it has not begun. Raises what keeps it from being read, before a stream starts.
+
+        Raises `Conflict` for an answer that only another process can stream, and `Unreachable` where Redis, which would
+        have it, doesn't answer.
+        """
+
+    def events_after(self, cursor: int = 0, push: Push | None = None) -> AsyncGenerator[NumberedEvent | None]:
+        """Yield the numbered events after `cursor` until the last; None after 15 s without one.
+
+        The answer has to be prepared. What `push` takes isn't yielded. The reader counts until the generator is closed.
+        """
+        raise NotImplementedError
+
+    async def wait(self) -> Message:
+        """Return the message once its answer is stored. Raises as `prepare`, which need not have been called."""
+        return self.message
+
+    async def stop(self) -> Message:
+        """End the answer with its text so far, and return the message; it still runs where its process is unknown."""
+        return self.message
+
+    async def so_far(self) -> Message:
+        """Return the message with the text and the tool calls so far."""
+        return self.message
+
+    def expect_no_reader(self) -> None:
+        """Begin the grace period of an answer that has never been read: its reader is gone. From any thread."""
+
+    def abandon(self) -> None:
+        """End an answer that has not begun; it uses the database."""
+
+
+class StoredAnswer(Answer):
+    """An answer that has ended."""
+
+    async def events_after(self, cursor: int = 0, push: Push | None = None) -> AsyncGenerator[NumberedEvent | None]:
+        for event in self.message.events_after(cursor):
+            yield event
+            if event[0] % EVENTS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+
+
+class LocalAnswer(Answer):
+    """An answer that a run of this process writes."""
+
+    __slots__ = ("run",)
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run.message)
+        self.run = run
+
+    async def prepare(self) -> None:
+        if not self.run.has_begun:
+            registry.begin(self.run)
+
+    async def events_after(self, cursor: int = 0, push: Push | None = None) -> AsyncGenerator[NumberedEvent | None]:
+        with self.run.reading():
+            async with aclosing(follow(self.run.log, cursor, patience=HEARTBEAT_SECONDS, push=push)) as events:
+                async for event in events:
+                    yield event
+
+    async def wait(self) -> Message:
+        await self.prepare()
+        with self.run.reading():
+            return await self.run.wait()
+
+    async def stop(self) -> Message:
+        await self.prepare()
+        self.run.stop()
+        return await self.run.wait()
+
+    async def so_far(self) -> Message:
+        message, transcript = copy(self.message), self.run.transcript
+        message.text, message.events = transcript.text, list(transcript.events)
+        return message
+
+    def expect_no_reader(self) -> None:
+        self.run.expect_no_reader()
+
+    def abandon(self) -> None:
+        registry.abandon(self.run)
+
+
+class RemoteAnswer(Answer):
+    """An answer that another process writes; Redis has its events."""
+
+    async def prepare(self) -> None:
         if not sharing.is_on():
             raise Conflict("The answer is being written by another process, and can be read here once it has ended.")
         await sharing.check()
 
+    async def events_after(self, cursor: int = 0, push: Push | None = None) -> AsyncGenerator[NumberedEvent | None]:
+        following = (await sharing.bus()).following(self.message)
+        async with (
+            following as log,
+            aclosing(follow(log, cursor, patience=HEARTBEAT_SECONDS, push=push)) as events,
+        ):
+            async for event in events:
+                yield event
 
-def events_after(
-    turn: Run | Message, cursor: int = 0, push: Push | None = None
-) -> AsyncGenerator[NumberedEvent | None]:
-    """Yield the numbered events after `cursor`, live or stored, until the last; None after 15 s without one.
+    async def wait(self) -> Message:
+        await self.prepare()
+        async with aclosing(self.events_after()) as events:
+            async for _ in events:
+                pass
+        return await sharing.refresh(self.message)
 
-    Those of an answer that is written here aren't yielded where `push` takes them. Whoever reads counts as a reader of
-    the answer until the generator is closed.
-    """
-    if isinstance(turn, Run):
-        return live(turn, cursor, push)
-    return stored(turn, cursor) if turn.has_ended else live_elsewhere(turn, cursor)
+    async def stop(self) -> Message:
+        return await sharing.stop(self.message) if sharing.is_on() else self.message
 
-
-async def live(run: Run, cursor: int, push: Push | None) -> AsyncGenerator[NumberedEvent | None]:
-    with run.reading():
-        async with aclosing(follow(run.log, cursor, patience=HEARTBEAT_SECONDS, push=push)) as events:
-            async for each in events:
-                yield each
-
-
-async def live_elsewhere(message: Message, cursor: int) -> AsyncGenerator[NumberedEvent | None]:
-    following = (await sharing.exchange()).following(message)
-    async with following as log, aclosing(follow(log, cursor, patience=HEARTBEAT_SECONDS)) as events:
-        async for each in events:
-            yield each
-
-
-async def stored(message: Message, cursor: int) -> AsyncGenerator[NumberedEvent | None]:
-    for event in message.events_after(cursor):
-        yield event
-        if event[0] % EVENTS_AT_ONCE == 0:
-            await asyncio.sleep(0)
-
-
-async def whole(turn: Run | Message) -> Message:
-    """Return the message once its answer has ended, having begun it if nobody has. Raises as `make_ready`."""
-    await make_ready(turn)
-    if isinstance(turn, Message) and turn.has_ended:
-        return turn
-    if isinstance(turn, Run):
-        with turn.reading():
-            return await turn.wait()
-    async with aclosing(events_after(turn)) as events:
-        async for _ in events:
-            pass
-    return await sharing.refreshed(turn)
+    async def so_far(self) -> Message:
+        return await sharing.so_far(self.message)

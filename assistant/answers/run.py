@@ -146,8 +146,8 @@ class Run:
             reader_left.send_robust(Run)
             self._start_grace()
 
-    def unread(self) -> None:
-        """Begin the grace period now if nobody has read: the response that was to do so is gone. From any thread."""
+    def expect_no_reader(self) -> None:
+        """Begin the grace period now if there was no reader: the response that was to read is gone. From any thread."""
 
         def begin_grace() -> None:
             if not self._was_read:

@@ -16,7 +16,7 @@ from assistant.providers.base import Completion, ModelRequest, Step
 from assistant.tools.toolbox import Tool
 
 
-def answer(brief: Brief) -> AsyncGenerator[Step]:
+def agent_steps(brief: Brief) -> AsyncGenerator[Step]:
     """Yield what the agent does, ended by one Completion with the whole answer's usage.
 
     A model that can't call tools has the search made for it, where the agent may search.

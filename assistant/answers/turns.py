@@ -12,9 +12,10 @@ from django.db import IntegrityError, transaction
 
 from assistant.answers import allowances
 from assistant.answers.admission import CALLER, MODEL, PROCESS, Bound, admission
+from assistant.answers.answer import Answer, LocalAnswer, answer_of
 from assistant.answers.context import Brief, Turn
 from assistant.answers.run import Run, RunLimits, registry
-from assistant.answers.tool_loop import answer
+from assistant.answers.tool_loop import agent_steps
 from assistant.cluster import leases, processes
 from assistant.conf import get_settings
 from assistant.errors import Busy, Conflict, ModelMisconfigured, NotFound, TooManyAnswers
@@ -57,24 +58,23 @@ class TurnRequest:
 
 
 @contextmanager
-def beginning(ask: TurnRequest) -> Iterator[Run | Message]:
-    """Yield what `begin` returns, and end a Run that has not begun by the end of the block."""
-    turn = begin(ask)
+def beginning(ask: TurnRequest) -> Iterator[Answer]:
+    """Yield what `begin` returns, and end it where it has not begun by the end of the block."""
+    answer = begin(ask)
     try:
-        yield turn
+        yield answer
     finally:
-        if isinstance(turn, Run):
-            registry.abandon(turn)
+        answer.abandon()
 
 
-def begin(ask: TurnRequest) -> Run | Message:
-    """Store the turn and return the Run that answers it, not yet begun; or the message that a key stands for.
+def begin(ask: TurnRequest) -> Answer:
+    """Store the turn and return its answer, which has not begun; or the one that an Idempotency-Key stands for.
 
     Raises `NotFound`, `Conflict`, `KeyReused`, `TokensSpent`, `Busy`, `TooManyAnswers` and `ModelMisconfigured`, and
-    then nothing is stored. Whoever calls this begins the Run, or abandons it.
+    then nothing is stored. The caller prepares the answer, or abandons it.
     """
     if known := replayed(ask):
-        return joined(known)
+        return answer_of(known)
     allowances.refuse_spent(ask.caller, ask.key)
     conversation, agent = placed(ask)
     if not conversation._state.adding:
@@ -84,7 +84,7 @@ def begin(ask: TurnRequest) -> Run | Message:
         place = undo.enter_context(admission.place(bounds(ask, agent, model)))
         message = message_of(ask, conversation, agent)
         turns = [] if conversation._state.adding else earlier(conversation)
-        steps = answer(brief(model, agent, ask, turns))
+        steps = agent_steps(brief(model, agent, ask, turns))
         limit = limits(ask.on_disconnect)
         run = Run(message=message, steps=steps, limits=limit, began=ask.began, release=place.close)
         # Before its row is: whoever finds that may join the run.
@@ -95,7 +95,7 @@ def begin(ask: TurnRequest) -> Run | Message:
         except IntegrityError:
             return collided(ask)
         undo.pop_all()
-        return run
+        return LocalAnswer(run)
 
 
 def message_of(ask: TurnRequest, conversation: Conversation, agent: Agent) -> Message:
@@ -170,19 +170,10 @@ def store(message: Message) -> None:
         message.save(force_insert=True)
 
 
-def joined(message: Message) -> Run | Message:
-    """Return the run that writes the answer in this process, or the message as it is stored by now."""
-    if run := registry.get(message.id):
-        return run
-    if message.status == Message.Status.RUNNING:
-        message.refresh_from_db()  # it may have ended since it was read
-    return message
-
-
-def collided(ask: TurnRequest) -> Run | Message:
+def collided(ask: TurnRequest) -> Answer:
     """Say what another call, a moment earlier, has of ours: the key or the conversation."""
     if known := replayed(ask):
-        return joined(known)
+        return answer_of(known)
     raise Conflict("An answer is still being written in this conversation.")
 
 

@@ -4,7 +4,6 @@ from typing import Any
 
 from rest_framework import serializers
 
-from assistant.answers.run import Run
 from assistant.api.fields import StrictBooleanField, StrictCharField, StrictIntegerField
 from assistant.conf import get_settings
 from assistant.models import Agent, Conversation, Message
@@ -68,13 +67,6 @@ class MessageSerializer(AnswerSerializer):
     time_to_first_token = serializers.FloatField(allow_null=True, help_text="Seconds.")
     created_at = serializers.DateTimeField()
     finished_at = serializers.DateTimeField(allow_null=True)
-
-
-def represent_live(run: Run) -> dict[str, Any]:
-    """Return a message whose answer is being written in this process."""
-    row = MessageSerializer(run.message).data
-    seen = Message(text=run.transcript.text, events=list(run.transcript.events))
-    return {**row, "response": seen.text, "tool_calls": ToolCallSerializer(seen.tool_calls, many=True).data}
 
 
 class AgentSerializer(serializers.ModelSerializer[Agent]):

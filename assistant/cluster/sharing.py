@@ -1,4 +1,4 @@
-"""Whether the processes of the service share their answers (REDIS_URL), and the way to their exchange."""
+"""Whether the processes of the service share their answers (REDIS_URL), and their connection to each other."""
 
 import logging
 from typing import TYPE_CHECKING
@@ -26,11 +26,11 @@ def is_on() -> bool:
 def check_settings() -> None:
     """Raise `ImproperlyConfigured` where REDIS_URL can't be used. The URL may hold a password, and isn't repeated."""
     if is_on():
-        exchanges(get_settings().REDIS_URL)
+        buses(get_settings().REDIS_URL)
 
 
 @once
-def exchanges(url: str) -> "PerLoop[RedisBus]":
+def buses(url: str) -> "PerLoop[RedisBus]":
     try:
         from assistant.cluster.redis import RedisBus
     except ModuleNotFoundError:
@@ -46,36 +46,36 @@ def exchanges(url: str) -> "PerLoop[RedisBus]":
     return PerLoop(lambda: RedisBus(url))
 
 
-async def exchange() -> "RedisBus":
-    """Return the running loop's end of the exchange."""
-    return await exchanges(get_settings().REDIS_URL).get()
+async def bus() -> "RedisBus":
+    """Return the running loop's connection to the other processes."""
+    return await buses(get_settings().REDIS_URL).get()
 
 
 async def check() -> None:
     """Raise `Unreachable` unless Redis answers."""
-    await (await exchange()).check()
+    await (await bus()).check()
 
 
 async def publish(run: "SharedRun") -> None:
     """Let other processes follow the answer; return once they have all of it."""
-    await (await exchange()).publish(run)
+    await (await bus()).publish(run)
 
 
 async def stop(message: Message) -> Message:
     """Have the process that writes the answer stop it; return the message as it is stored after that."""
     await check()
-    await (await exchange()).stop(message)
-    return await refreshed(message)
+    await (await bus()).stop(message)
+    return await refresh(message)
 
 
 async def so_far(message: Message) -> Message:
     """Return the message with as much of an answer as another process has written."""
     if is_on() and not message.has_ended:
-        message.take_events(await (await exchange()).events(message))
+        message.take_events(await (await bus()).events(message))
     return message
 
 
-async def refreshed(message: Message) -> Message:
+async def refresh(message: Message) -> Message:
     await STORING.run(message.refresh_from_db)
     return message
 
@@ -84,7 +84,7 @@ def sealed_events(message: Message) -> list[str]:
     """Return what is known of the stream of an answer whose process is gone, and let nothing be added to it."""
     if not is_on():
         return []
-    exchanges(get_settings().REDIS_URL)
+    buses(get_settings().REDIS_URL)
     from assistant.cluster.redis import seal
 
     try:
@@ -97,4 +97,4 @@ def sealed_events(message: Message) -> list[str]:
 async def aclose() -> None:
     """Let go of Redis, once it has the last events."""
     if is_on():
-        await exchanges(get_settings().REDIS_URL).aclose()
+        await buses(get_settings().REDIS_URL).aclose()

@@ -1,7 +1,7 @@
-"""A call of this app's HTTP API, made inside the process by whoever connected over a WebSocket.
+"""Requests to this app's HTTP API that are made inside the process for a WebSocket's client.
 
-It goes through Django's own handler, so that the project's middleware, authentication, permissions and throttles hold
-for it, and a key or a session that was revoked meanwhile is refused.
+They go through Django's own handler: the project's middleware, authentication, permissions and throttles apply to them,
+and a key or a session that was revoked meanwhile is refused.
 """
 
 import json
@@ -16,15 +16,15 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import NoReverseMatch, reverse, set_script_prefix
 
-from assistant.api.views import AnswerStream
+from assistant.api.streams import AnswerStream
 from assistant.errors import NotFound
 from wire.asgi import draining
 from wire.asgi.handler import handler
 from wire.asgi.origins import may_connect
 from wire.errors import json_error
 
-# What belongs to the handshake or to one call, and not to the caller. Everything else (credentials, cookies, proxies'
-# headers) goes along.
+# Headers of the handshake or of one request. All others (credentials, cookies, a proxy's) go with each request of the
+# client.
 DROPPED = {
     *(b"accept", b"connection", b"content-length", b"content-type", b"expect", b"idempotency-key", b"last-event-id"),
     *(b"sec-websocket-extensions", b"sec-websocket-key", b"sec-websocket-protocol", b"sec-websocket-version"),
@@ -34,15 +34,15 @@ DROPPED = {
 
 @dataclass(frozen=True, slots=True)
 class WebSocketClient:
-    """Who connected: the handshake's scope, and the id under which the connection is logged."""
+    """A client that has connected: the handshake's scope, and the id under which the connection is logged."""
 
     scope: Mapping[str, Any]
     request_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class APICall:
-    """What is called; `name` is the URL's."""
+class InternalRequest:
+    """A request; `name` is the URL's."""
 
     method: str
     name: str
@@ -56,46 +56,46 @@ class APICall:
         arguments = [] if self.message_id is None else [self.message_id]
         try:
             return unquote(reverse(f"assistant:{self.name}", args=arguments))
-        except NoReverseMatch:  # an id that no path can hold
+        except NoReverseMatch:  # an id that fits no path
             raise NotFound("There is no such message.") from None
 
 
-def handshake(caller: WebSocketClient) -> HttpResponseBase:
-    """Return how HTTP answers whoever connects: a status below 300 lets them in.
+def handshake(client: WebSocketClient) -> HttpResponseBase:
+    """Return HTTP's response to a client that connects: a status below 300 accepts it.
 
-    A browser sends its cookies along whatever page connects, and lets that page read, so another site's is refused.
+    A page of another site is refused: a browser would send the user's cookies for it, and let it read.
     """
     if draining.begun.has_come:
         return json_error(503, draining.Stopping.message)
-    request = built(APICall("GET", "agents"), caller)
+    request = build_request(InternalRequest("GET", "agents"), client)
     if not may_connect(request):
         return json_error(403, "A page of this origin may not connect here.")
-    return responded(request)
+    return get_response(request)
 
 
-def carried_out(call: APICall, caller: WebSocketClient) -> HttpResponseBase:
-    """Return how HTTP answers a call."""
-    request = built(call, caller)
-    # A frame carries no token of a form: what it protects from was refused at the handshake, by its origin.
+def call_api(call: InternalRequest, client: WebSocketClient) -> HttpResponseBase:
+    """Return HTTP's response to a request."""
+    request = build_request(call, client)
+    # A frame has no CSRF token: the handshake has refused other sites' pages by their origin.
     request._dont_enforce_csrf_checks = True  # type: ignore[attr-defined]  # Django's own, for its test client
-    return responded(request)
+    return get_response(request)
 
 
-def built(call: APICall, caller: WebSocketClient) -> ASGIRequest:
-    """Return the call as the request that the caller would have sent."""
-    set_script_prefix(get_script_prefix(caller.scope) or "/")
+def build_request(call: InternalRequest, client: WebSocketClient) -> ASGIRequest:
+    """Return the request that the client would have sent over HTTP."""
+    set_script_prefix(get_script_prefix(client.scope) or "/")
     content = b"" if call.body is None else json.dumps(call.body).encode()
     own = {
         "content-type": "application/json",
         "content-length": str(len(content)),
-        "x-request-id": caller.request_id,
+        "x-request-id": client.request_id,
         **call.headers,
     }
-    kept = [pair for pair in caller.scope["headers"] if pair[0] not in DROPPED]
+    kept = [pair for pair in client.scope["headers"] if pair[0] not in DROPPED]
     scope = {
-        **caller.scope,
+        **client.scope,
         "type": "http",
-        "scheme": "https" if caller.scope.get("scheme") == "wss" else "http",
+        "scheme": "https" if client.scope.get("scheme") == "wss" else "http",
         "method": call.method,
         "path": call.path,
         "query_string": urlencode(call.query).encode(),
@@ -104,8 +104,8 @@ def built(call: APICall, caller: WebSocketClient) -> ASGIRequest:
     return ASGIRequest(scope, BytesIO(content))
 
 
-def responded(request: HttpRequest) -> HttpResponseBase:
-    """Return Django's response; the events of an answer are still to be read."""
+def get_response(request: HttpRequest) -> HttpResponseBase:
+    """Return Django's response, closed unless it is a stream of events that the caller is to read and close."""
     response: HttpResponseBase = handler().get_response(request)
     if not isinstance(response, AnswerStream):
         response.close()

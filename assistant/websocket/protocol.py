@@ -1,4 +1,4 @@
-"""What travels over a WebSocket: the frames that a client sends, as calls, and the frames that it gets."""
+"""The frames of a WebSocket: those that a client sends, as requests, and those that it gets."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -10,10 +10,11 @@ from django.http.response import HttpResponseBase
 from rest_framework.exceptions import ValidationError
 from rest_framework.response import Response
 
+from assistant.api.base import validate
 from assistant.api.serializers import ChatFrameSerializer, ResumeFrameSerializer, StopFrameSerializer
-from assistant.api.views import AnswerStream, valid
+from assistant.api.streams import AnswerStream
 from assistant.errors import AssistantError, Conflict
-from assistant.websocket.internal_requests import APICall, WebSocketClient, carried_out
+from assistant.websocket.internal_requests import InternalRequest, WebSocketClient, call_api
 from wire.api.json import loads
 from wire.api.views import exception_handler
 from wire.errors import envelope
@@ -25,7 +26,7 @@ SERIALIZERS = {"chat": ChatFrameSerializer, "resume": ResumeFrameSerializer, "st
 
 
 class TooManyReads(AssistantError):
-    """The connection reads as many answers as it may."""
+    """The connection reads as many answers as it may at a time."""
 
     status = 429
     message = f"This connection reads {MAX_ANSWERS} answers already; another may begin when one of them has ended."
@@ -37,48 +38,48 @@ class AlreadyRead(Conflict):
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """How HTTP answers a frame. `ref` is the caller's own mark, if there is one."""
+class FrameResponse:
+    """HTTP's response to a frame. `ref` is the client's own mark of it, if there is one."""
 
     response: HttpResponseBase
     ref: str | None = None
 
 
-def answered(text: str, caller: WebSocketClient, reading: Collection[str]) -> Answered:
-    """Do what a frame asks for; `reading` are the messages that its connection reads already."""
+def respond(text: str, client: WebSocketClient, reading: Collection[str]) -> FrameResponse:
+    """Return the response to a frame; `reading` are the messages whose answers its connection reads already."""
     ref = None
     try:
         data = loads(text.encode(errors="surrogatepass"))
         ref = ref_of(data)
-        response = carried_out(read(data, reading), caller)
+        response = call_api(request_of(data, reading), client)
         if isinstance(response, AnswerStream) and response.message_id in reading:
             raise AlreadyRead
-    except Exception as error:  # rendered as a view's; what isn't for the caller is raised again
+    except Exception as error:  # rendered as a view's; raised again where it isn't meant for the client
         refusal = exception_handler(error, {})
         if refusal is None:
             raise
-        return Answered(refusal, ref)
-    return Answered(response, ref)
+        return FrameResponse(refusal, ref)
+    return FrameResponse(response, ref)
 
 
 def ref_of(data: Any) -> str | None:
-    """Return the caller's mark, also of a frame that is refused."""
+    """Return the client's mark, also of a frame that is refused."""
     ref = data.get("ref") if isinstance(data, dict) else None
     return ref if isinstance(ref, str) else None
 
 
-def read(data: Any, reading: Collection[str]) -> APICall:
-    """Return the call that a frame stands for. Raises `ValidationError`, `TooManyReads` and `AlreadyRead`."""
-    frame = valid(serializer_for(data), data)
+def request_of(data: Any, reading: Collection[str]) -> InternalRequest:
+    """Return the request that a frame stands for. Raises `ValidationError`, `TooManyReads` and `AlreadyRead`."""
+    frame = validate(serializer_for(data), data)
     if frame["type"] == "stop":
-        return APICall("POST", "message-stop", frame["message_id"])
+        return InternalRequest("POST", "message-stop", frame["message_id"])
     if len(reading) >= MAX_ANSWERS:
         raise TooManyReads
     if frame["type"] == "chat":
-        return chat(frame)
+        return chat_request(frame)
     if frame["message_id"] in reading:
         raise AlreadyRead
-    return APICall("GET", "message-stream", frame["message_id"], query={"after": frame["after"]})
+    return InternalRequest("GET", "message-stream", frame["message_id"], query={"after": frame["after"]})
 
 
 def serializer_for(data: Any) -> Any:
@@ -88,9 +89,9 @@ def serializer_for(data: Any) -> Any:
     return SERIALIZERS[kind]
 
 
-def chat(frame: Mapping[str, Any]) -> APICall:
+def chat_request(frame: Mapping[str, Any]) -> InternalRequest:
     key = frame.get("idempotency_key")
-    return APICall(
+    return InternalRequest(
         "POST",
         "chat",
         query={"stream": "true", "on_disconnect": frame.get("on_disconnect", "grace")},
@@ -100,38 +101,40 @@ def chat(frame: Mapping[str, Any]) -> APICall:
 
 
 def event(number: int, payload: str, tail: str) -> str:
-    """Return an event's frame; `tail` names its answer, and `payload` is its JSON as every transport has it."""
+    """Return an event's frame; `tail` names its answer, and `payload` is its JSON."""
     return f'{{"type": "event", "id": {number}, {tail}, "event": {payload}}}'
 
 
 def tail(message_id: str, ref: str | None) -> str:
-    """Return what all events of an answer have in common."""
-    return json.dumps({"message_id": message_id} | marked(ref))[1:-1]
+    """Return the fields that all events of an answer have in common, as the inside of a JSON object."""
+    return json.dumps({"message_id": message_id} | ref_field(ref))[1:-1]
 
 
 def reply(response: HttpResponseBase, ref: str | None) -> str:
-    """Return the frame for a call that has no events: a stop, or what was refused."""
+    """Return the frame for a response that has no events: to a stop, or a refusal."""
     body = body_of(response)
     if response.status_code == 200:
-        return json.dumps({"type": "stopped", "message_id": body["message_id"], "status": body["status"]} | marked(ref))
+        return json.dumps(
+            {"type": "stopped", "message_id": body["message_id"], "status": body["status"]} | ref_field(ref)
+        )
     wait = response.headers.get("Retry-After", "")
     later = {"retry_after": int(wait)} if wait.isdigit() else {}
-    return json.dumps({"type": "refused", **body} | later | marked(ref))
+    return json.dumps({"type": "refused", **body} | later | ref_field(ref))
 
 
 def nothing_left(ref: str | None) -> str:
-    """Return the frame for an answer that had ended where it was to be resumed."""
+    """Return the frame for an answer that has no event after the one where it was to be resumed."""
     details = {"after": ["This answer has ended, and has no event after this one."]}
     body = envelope(400, "after: This answer has ended, and has no event after this one.", details)
-    return json.dumps({"type": "refused", **body} | marked(ref))
+    return json.dumps({"type": "refused", **body} | ref_field(ref))
 
 
-def marked(ref: str | None) -> dict[str, str]:
+def ref_field(ref: str | None) -> dict[str, str]:
     return {} if ref is None else {"ref": ref}
 
 
 def body_of(response: HttpResponseBase) -> dict[str, Any]:
-    """Return a response's JSON; of one that isn't an error's or a view's of ours, an error's that says no more."""
+    """Return a response's JSON; an error that only has the status where it isn't JSON."""
     match response:
         case Response(data=dict(body)):
             return body

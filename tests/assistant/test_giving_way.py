@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.test import AsyncClient
 
-from assistant.answers.answer import events_after
+from assistant.answers.answer import StoredAnswer
 from assistant.event_log import EventLog, follow
 from assistant.events import Token
 from assistant.models import Message
@@ -74,5 +74,5 @@ async def test_a_reader_of_a_log_with_many_events() -> None:
 async def test_a_reader_of_a_stored_answer() -> None:
     message = Message(status="completed", text="x" * 2_000, events=[1] * 2_000, finish_reason="stop")
     async with Turns() as turns:
-        assert len([event async for event in events_after(message)]) == 2_002
+        assert len([event async for event in StoredAnswer(message).events_after()]) == 2_002
     assert turns.count > 2_000 / 20

@@ -14,9 +14,9 @@ from django.core.signals import request_finished
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
-from wire.api.sse import EventStreamResponse, Push, pusher
+from wire.api.sse import EventStreamResponse, NumberedEvent, Push, frames
 from wire.asgi import detached
-from wire.asgi.detached import PUSH, DetachedStream, DetachedStreams
+from wire.asgi.detached import PUSH, DetachedStream, DetachedStreams, detached_stream
 from wire.observe.request_id import request_id
 
 SCOPE = {"type": "http", "method": "GET", "path": "/stream", "query_string": b"", "headers": []}
@@ -43,6 +43,11 @@ class Parts:
         finally:
             self.closed = True
 
+    async def events(self, push: Push | None) -> AsyncGenerator[NumberedEvent | None]:
+        self.push = push
+        yield 0, "one"
+        await self.go_on.wait()
+
     async def fail(self) -> AsyncGenerator[bytes]:
         yield b"one"
         await self.go_on.wait()
@@ -55,16 +60,16 @@ scope_of: Callable[[Any], Any]
 
 def stream(request: ASGIRequest) -> EventStreamResponse:
     parts.requests.append(weakref.ref(request))
-    return EventStreamResponse(parts.stream(), scope_of(request.scope))
+    return EventStreamResponse(parts.stream(), detached_stream(scope_of(request.scope)))
 
 
 def fail(request: ASGIRequest) -> EventStreamResponse:
-    return EventStreamResponse(parts.fail(), request.scope)
+    return EventStreamResponse(parts.fail(), detached_stream(request.scope))
 
 
 def pushing(request: ASGIRequest) -> EventStreamResponse:
-    parts.push = pusher(request.scope)
-    return EventStreamResponse(parts.stream(), request.scope)
+    stream = detached_stream(request.scope)
+    return EventStreamResponse(frames(parts.events, stream), stream)
 
 
 urlpatterns = [
@@ -204,9 +209,9 @@ async def test_what_fails_after_it_was_handed_over_is_told_at_once_and_not_kept(
 
 def taken(scope: Any, content: AsyncGenerator[bytes] | None = None) -> None:
     """Do what a response does that hands its stream over."""
-    stream = detached.taker(scope)
+    stream = detached.detached_stream(scope)
     assert stream
-    stream.take(content or parts.stream(), whole=True)
+    stream.detach(content or parts.stream(), unchanged=True)
 
 
 async def test_a_stream_that_fails_at_once_leaves_django_to_its_end() -> None:
@@ -302,9 +307,8 @@ async def test_events_are_pushed_past_it_where_nobody_has_a_hand_in_it(
         return takes
 
     client = ApplicationCommunicator(DetachedStreams(ASGIHandler()), {**SCOPE, "path": "/pushing", PUSH: push})
-    assert (await begun(client))["body"].lower() == b"one"
-    assert parts.push is not None
-    assert parts.push(1, "1") == bool(sent)
+    assert (await begun(client))["body"].lower() == b"id: 0\ndata: one\n\n"
+    assert (parts.push is not None and parts.push(1, "1")) == bool(sent)
     assert (pushed if takes else []) == sent
     await client.send_input({"type": "http.disconnect"})
     await client.wait(PATIENCE)
@@ -313,11 +317,10 @@ async def test_events_are_pushed_past_it_where_nobody_has_a_hand_in_it(
 async def test_nothing_is_pushed_before_the_stream_or_without_a_server_that_takes_it() -> None:
     async def nothing(*message: Any) -> Any: ...
 
-    assert not DetachedStream(nothing, nothing, lambda part: True).push(b"early")
+    assert DetachedStream(nothing, nothing, lambda part: True).push is None
     client = called("/pushing")
     await begun(client)
-    assert parts.push is not None
-    assert not parts.push(1, "1")
+    assert parts.push is None
     await client.send_input({"type": "http.disconnect"})
     await client.wait(PATIENCE)
 

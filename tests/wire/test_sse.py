@@ -51,7 +51,7 @@ async def test_every_reader_gets_everything_at_its_own_pace() -> None:
 
 async def test_a_quiet_stream_has_comment_lines() -> None:
     log = EventLog()
-    async with aclosing(frames(follow(log, patience=0.01))) as parts:
+    async with aclosing(frames(lambda push: follow(log, patience=0.01, push=push))) as parts:
         assert await anext(parts) == HEARTBEAT
         assert await anext(parts) == HEARTBEAT
         log.close("end")
@@ -85,7 +85,7 @@ def test_a_cursor_that_makes_no_sense_is_the_beginning(text: str | None) -> None
 
 
 def test_a_response_is_held_back_by_nobody() -> None:
-    response = EventStreamResponse(frames(follow(EventLog(), patience=5)))
+    response = EventStreamResponse(frames(lambda push: follow(EventLog(), patience=5, push=push)))
     assert response["Content-Type"] == "text/event-stream"
     assert response["Cache-Control"] == "no-cache, no-transform"
     assert response["X-Accel-Buffering"] == "no"

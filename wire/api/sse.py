@@ -4,29 +4,28 @@ The format is https://html.spec.whatwg.org/multipage/server-sent-events.html. A 
 at U+2028) and is written in one piece, so that a client that parses each network chunk on its own works.
 """
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from contextvars import ContextVar
-from types import MappingProxyType
-from typing import Any
 from weakref import ref
 
 from django.http import StreamingHttpResponse
 
-from wire.asgi.detached import DetachedStream, taker
+from wire.asgi.detached import DetachedStream
 from wire.asgi.threads import release_thread
 from wire.errors import WireError
 
 # An event's number, from 1, and its payload.
 NumberedEvent = tuple[int, str]
-# Takes an event, given as its number and its payload, at once, without waiting, and returns True; or returns False.
+# Sends an event, given as its number and its payload, at once and returns True; returns False where it can't.
 Push = Callable[[int, str], bool]
+# Yields events, but for those that the function it is given sends.
+EventSource = Callable[[Push | None], AsyncGenerator[NumberedEvent | None]]
 
 HEARTBEAT_SECONDS = 15.0
 HEARTBEAT = b": keep-alive\n\n"
 
-# A request that came otherwise than through ASGI.
-NO_SCOPE: Mapping[str, Any] = MappingProxyType({})
 # Whether who asked can be given a stream; a batch that is answered in one piece says no for its items.
 can_stream: ContextVar[bool] = ContextVar("can_stream", default=True)
 
@@ -48,33 +47,65 @@ def read_cursor(text: str | None) -> int:
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
-async def frames(events: AsyncGenerator[NumberedEvent | None]) -> AsyncGenerator[bytes]:
-    """Encode events; None, which stands for some time without one, becomes a comment line."""
-    async with aclosing(events):
+async def frames(source: EventSource, stream: DetachedStream | None = None) -> AsyncGenerator[bytes]:
+    """Encode events; None, which stands for a time without events, becomes a comment line.
+
+    This decides, before the first event, whether events are pushed to the connection or pulled through this generator.
+    They are pushed where the server sends parts at once and these frames are what it sends (`DetachedStream.push`). An
+    event that can't be pushed at the moment, as when the client is behind, is pulled.
+    """
+    send = stream.push if stream else None
+    push: Push | None = send and (lambda number, payload: send(frame(number, payload)))
+    async with aclosing(source(push)) as events:
         async for event in events:
             yield HEARTBEAT if event is None else frame(*event)
 
 
-def pusher(scope: Mapping[str, Any]) -> Push | None:
-    """Return what takes the events of the stream that answers a request and sends them past it, if that can be.
+class HeartbeatTimer:
+    """Calls `beat` after `seconds` in which it wasn't restarted, and stands still until it is.
 
-    The stream has to be handed over as it is, and the server has to take parts of it at once: else nothing is taken.
+    One for all waits of a stream: a timer for each wait would cost as much as sending an event.
     """
-    stream = taker(scope)
-    return (lambda number, payload: stream.push(frame(number, payload))) if stream else None
+
+    __slots__ = ("_beat", "_loop", "_seconds", "_timer", "since")
+
+    def __init__(self, beat: Callable[[], None], seconds: float = HEARTBEAT_SECONDS) -> None:
+        self._beat, self._seconds = beat, seconds
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self.since = 0.0
+        """The moment that the seconds count from, by the event loop's clock; may be set while the timer runs."""
+
+    def restart(self) -> None:
+        """Count from now on."""
+        self.since = self._loop.time()
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._seconds, self._check)
+
+    def cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _check(self) -> None:
+        self._timer = None
+        left = self.since + self._seconds - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._check)
+        else:
+            self._beat()
 
 
 class EventStreamResponse(StreamingHttpResponse):
-    """A stream of frames that neither a proxy nor GZipMiddleware holds back.
+    """A stream of frames that neither a proxy nor GZipMiddleware buffers.
 
-    With the `scope` of its request it is handed over where `wire.asgi.detached` is there to take it.
+    With the `stream` of its request it is detached from Django.
     """
 
-    def __init__(self, frames: AsyncGenerator[bytes], scope: Mapping[str, Any] = NO_SCOPE) -> None:
+    def __init__(self, frames: AsyncGenerator[bytes], stream: DetachedStream | None = None) -> None:
         super().__init__(frames, content_type="text/event-stream")
         # A middleware may put its own in their place, and then leaves it to the collector to close these.
         self._frames = ref(frames)
-        self._handover: DetachedStream | None = taker(scope)
+        self._detached = stream
         self.headers["Cache-Control"] = "no-cache, no-transform"
         self.headers["X-Accel-Buffering"] = "no"
         # GZipMiddleware leaves alone what has an encoding; what it packs, Chromium shows only at the end.
@@ -86,8 +117,8 @@ class EventStreamResponse(StreamingHttpResponse):
         No thread stays with them.
         """
         iterator = self._iterator  # type: ignore[attr-defined]  # Django's own; perhaps a middleware's
-        if self._handover and isinstance(iterator, AsyncGenerator):
-            self._handover.take(iterator, whole=iterator is self._frames())
+        if self._detached and isinstance(iterator, AsyncGenerator):
+            self._detached.detach(iterator, unchanged=iterator is self._frames())
             return
         release_thread()
         async with aclosing(iterator) as parts:

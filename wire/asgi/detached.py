@@ -58,14 +58,13 @@ class DetachedStreams:
         self._threads.take_back(lent)
 
 
-def taker(scope: Mapping[str, Any]) -> "DetachedStream | None":
-    """Return who takes the stream of a request, if anybody does. A request made from a copy of its scope is another."""
+def detached_stream(scope: Mapping[str, Any]) -> "DetachedStream | None":
+    """Return what a response detaches its stream to; None without `DetachedStreams`, or for a copy of the scope.
+
+    A request that is made from a copy of the scope, such as one inside the process, is another request.
+    """
     stream: DetachedStream | None = scope.get(KEY)
     return stream if stream and stream.scope is scope else None
-
-
-def no_push(part: bytes) -> bool:
-    return False
 
 
 class DetachedStream:
@@ -89,8 +88,9 @@ class DetachedStream:
     def __init__(self, receive: Receive, send: Send, push: Callable[[bytes], bool] | None = None) -> None:
         self._receive, self._send, self._push = receive, send, push
         self._client_left = self._is_given_up = False
-        self.push: Callable[[bytes], bool] = no_push
-        """Sends a part past the stream, which waits for it; returns False where the stream has to bring it."""
+        self.push: Callable[[bytes], bool] | None = None
+        """Sends a part at once, before those that the generator yields; returns False where the generator has to. None
+        until the stream is detached unchanged, and where the server has no such function."""
         self.scope: ASGIMessage = {}
         self.context = Context()
         self.application: asyncio.Task[None] | None = None
@@ -102,10 +102,10 @@ class DetachedStream:
 
     # What the application calls.
 
-    def take(self, parts: AsyncGenerator[bytes], *, whole: bool) -> None:
-        """Have the stream handed over; parts may be pushed past it where it is `whole` as the view made it."""
+    def detach(self, parts: AsyncGenerator[bytes], *, unchanged: bool) -> None:
+        """Have the server's task send `parts`. Where they are the view's own, `unchanged`, `push` works too."""
         self._parts = parts
-        if whole and self._push:
+        if unchanged:
             self.push = self._push
         self._know()
 

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from random import Random
 from time import monotonic
 
 import pytest
 
-from assistant.answers.answer import events_after, make_ready
+from assistant.answers.answer import Answer, LocalAnswer, StoredAnswer
 from assistant.answers.run import Run, RunLimits, registry
 from assistant.answers.tool_loop import Step
 from assistant.api.verifier import verify
@@ -18,7 +19,7 @@ from assistant.models import Conversation, Message
 from assistant.models.pool import STORING
 from assistant.providers.base import Completion
 from tests.cuts import Received, seeded
-from wire.api.sse import frame, frames
+from wire.api.sse import EventSource, Push, frame, frames
 
 CUTS = 10_000
 
@@ -41,6 +42,10 @@ def new_run(random: Random) -> Run:
     return Run(message=message, steps=steps(random), limits=limits, began=monotonic(), release=lambda: None)
 
 
+def read_by(answer: Answer, cursor: int, push: Push) -> EventSource:
+    return lambda _: answer.events_after(cursor, push)
+
+
 async def read_cut(run: Run, random: Random) -> Received:
     """Read an answer through the reading code, cut between events and while waiting for one."""
     received = Received()
@@ -52,8 +57,8 @@ async def read_cut(run: Run, random: Random) -> Received:
         return taken
 
     while not received.has_ended:
-        turn = registry.get(run.message.pk) or run.message
-        async with aclosing(frames(events_after(turn, received.cursor, push))) as parts:
+        answer = LocalAnswer(run) if registry.get(run.message.pk) else StoredAnswer(run.message)
+        async with aclosing(frames(read_by(answer, received.cursor, push))) as parts:
             for _ in range(random.randrange(4)):
                 try:
                     received.take(await asyncio.wait_for(anext(parts), random.choice([0, 0.0005, 5])))
@@ -65,7 +70,7 @@ async def read_cut(run: Run, random: Random) -> Received:
 
 
 async def read_whole(run: Run) -> bytes:
-    return b"".join([part async for part in frames(events_after(run))])
+    return b"".join([part async for part in frames(partial(LocalAnswer(run).events_after, 0))])
 
 
 @pytest.mark.usefixtures("db")
@@ -75,7 +80,7 @@ async def test_ten_thousand_cuts_lose_nothing_and_repeat_nothing(monkeypatch: py
     with seeded() as random:
         while cuts < CUTS:
             run = await STORING.run(lambda: new_run(random))
-            await make_ready(run)
+            await LocalAnswer(run).prepare()
             whole, *pieces = await asyncio.gather(read_whole(run), *(read_cut(run, random) for _ in range(20)))
             verify(whole, chunk_size=4)
             assert all(piece.stream == whole for piece in pieces)

@@ -380,7 +380,7 @@ async def test_the_views_throttles_hold(socket: Socket, monkeypatch: pytest.Monk
     class OnceADay(AnonRateThrottle):
         rate = "1/day"
 
-    monkeypatch.setattr("assistant.api.views.ChatView.throttle_classes", [OnceADay])
+    monkeypatch.setattr("assistant.api.chat.ChatView.throttle_classes", [OnceADay])
     assert (await socket.ask(type="chat", message="Hi"))["type"] == "event"
     await socket.rest(after=1)
     refused = await socket.ask(type="chat", message="Hi")
