@@ -12,7 +12,8 @@ from wire.asgi.per_loop import PerLoop
 from wire.once import once
 
 if TYPE_CHECKING:
-    from assistant.cluster.redis import RedisBus, SharedRun
+    from assistant.cluster.feeds import SharedRun
+    from assistant.cluster.redis import RedisBus
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ def sealed_events(message: Message) -> list[str]:
     if not is_on():
         return []
     buses(get_settings().REDIS_URL)
-    from assistant.cluster.redis import seal
+    from assistant.cluster.sealing import seal
 
     try:
         return seal(message)

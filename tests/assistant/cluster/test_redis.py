@@ -1,4 +1,4 @@
-"""Answers that other processes follow through Redis. A second exchange stands for the other process's."""
+"""Answers that other processes follow through Redis. A second bus stands for the other process's."""
 
 import asyncio
 import json
@@ -10,10 +10,12 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import AsyncClient
 
-from assistant.cluster import leases, sharing
+from assistant.cluster import followed, leases, sharing
 from assistant.cluster import redis as module
 from assistant.cluster.processes import this_process
-from assistant.cluster.redis import RedisBus, events_key, seal
+from assistant.cluster.redis import RedisBus
+from assistant.cluster.sealing import seal
+from assistant.cluster.streams import KEPT_SECONDS, events_key
 from assistant.errors import Unreachable
 from assistant.event_log import EventLog, follow
 from assistant.events import Start, encode
@@ -41,7 +43,7 @@ def shared(server: RedisServer, settings: Any) -> RedisServer:
 
 
 class Writer:
-    """A running answer as the exchange needs it."""
+    """A running answer as the bus needs it."""
 
     def __init__(self, message: Message) -> None:
         self.message = message
@@ -74,32 +76,32 @@ def message() -> Message:
 
 @pytest.fixture
 async def hasty(shared: RedisServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RedisBus]:
-    """An exchange that looks after its readers all the time."""
+    """A bus that looks after its readers all the time."""
     monkeypatch.setattr(module, "ATTEND_SECONDS", 0.02)
-    async with RedisBus(shared.url) as exchange:
-        yield exchange
+    async with RedisBus(shared.url) as bus:
+        yield bus
 
 
 @pytest.fixture
 async def here(shared: RedisServer) -> AsyncIterator[RedisBus]:
-    async with RedisBus(shared.url) as exchange:
-        yield exchange
+    async with RedisBus(shared.url) as bus:
+        yield bus
 
 
 @pytest.fixture
 async def there(shared: RedisServer) -> AsyncIterator[RedisBus]:
-    async with RedisBus(shared.url) as exchange:
-        yield exchange
+    async with RedisBus(shared.url) as bus:
+        yield bus
 
 
-def heard(exchange: RedisBus, message: Message) -> list[str]:
-    """Return what the readers of an exchange have been given so far."""
-    followed = exchange._followed.get(message.pk)
+def heard(bus: RedisBus, message: Message) -> list[str]:
+    """Return what the readers of a bus have been given so far."""
+    followed = bus.followed.live().get(message.pk)
     return followed.log.payloads if followed else []
 
 
-async def read(exchange: RedisBus, message: Message, cursor: int = 0) -> list[NumberedEvent | None]:
-    async with exchange.following(message) as log, asyncio.timeout(PATIENCE):
+async def read(bus: RedisBus, message: Message, cursor: int = 0) -> list[NumberedEvent | None]:
+    async with bus.following(message) as log, asyncio.timeout(PATIENCE):
         return [event async for event in follow(log, cursor, patience=PATIENCE)]
 
 
@@ -136,16 +138,16 @@ async def test_a_stream_is_kept_for_a_while_after_its_end(
     await published(here, message, "1", "2")
     with shared.client() as client:
         assert client.xrange(events_key(message.pk)) == [("1-0", {"event": "1"}), ("2-0", {"last": "2"})]
-        assert 0 < client.ttl(events_key(message.pk)) <= module.KEPT_SECONDS
+        assert 0 < client.ttl(events_key(message.pk)) <= KEPT_SECONDS
 
 
-async def published(exchange: RedisBus, message: Message, *payloads: str) -> None:
+async def published(bus: RedisBus, message: Message, *payloads: str) -> None:
     """Write a whole stream."""
     writer = Writer(message)
     for payload in payloads[:-1]:
         writer.log.append(payload)
     writer.log.close(payloads[-1])
-    await exchange.publish(writer)
+    await bus.publish(writer)
 
 
 async def test_a_stream_that_vanished_is_written_again(
@@ -208,7 +210,7 @@ async def test_what_redis_never_heard_comes_from_the_row(hasty: RedisBus, messag
 async def test_a_reader_does_not_wait_for_ever(
     hasty: RedisBus, message: Message, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "longest", lambda: 0.05)
+    monkeypatch.setattr(followed, "longest_answer", lambda: 0.05)
     [(number, payload)] = await read(hasty, message)
     assert number == 1
     assert (json.loads(payload)["type"], json.loads(payload)["code"]) == ("error", 503)
