@@ -1,4 +1,4 @@
-"""The numbered events of one stream: written once, read by any number of readers at their own pace."""
+"""The numbered events of one stream: written once, read by any number of readers, each at its own pace."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
@@ -6,16 +6,16 @@ from contextlib import contextmanager
 
 from wire.api.sse import HeartbeatTimer, NumberedEvent, Push
 
-# After so many a reader that has more of them to come gives way to the loop's other tasks.
+# Events after which a reader or writer that has more ready gives way to the loop's other tasks.
 EVENTS_AT_ONCE = 16
-# Events that are fewer seconds apart are written at once.
+# Events that are fewer seconds apart count as written at once.
 MOMENT = 0.001
 
 
 class EventLog:
     """Event n (from 1) is `payloads[n - 1]`; a reader is one integer, the number of the last event it has.
 
-    It belongs to one event loop. Nothing is dropped while it lives: whoever writes bounds what is written.
+    It belongs to one event loop. It drops nothing: the writer bounds how much is written.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class EventLog:
         self._watchers: list[Callable[[], None]] = []
 
     def append(self, payload: str) -> None:
-        """Add an event, given as its JSON text, and tell whoever reads along."""
+        """Add an event, given as its JSON text, and call the watchers."""
         self.payloads.append(payload)
         for watcher in self._watchers:
             watcher()
@@ -39,7 +39,7 @@ class EventLog:
         return self.payloads[cursor:]
 
     def ended_before(self, cursor: int) -> bool:
-        """Tell whether a reader at `cursor` has everything that will ever be."""
+        """Tell whether a reader at `cursor` has every event, and no more will come."""
         return self.closed and cursor >= len(self.payloads)
 
     async def wait(self) -> None:
@@ -50,7 +50,7 @@ class EventLog:
 
     @contextmanager
     def watched(self, watcher: Callable[[], None]) -> Iterator[None]:
-        """Call `watcher` at each event until the block ends. What it raises is raised to who writes."""
+        """Call `watcher` at each event until the block ends. The writer gets what it raises."""
         self._watchers.append(watcher)
         try:
             yield
@@ -63,7 +63,7 @@ async def follow(
 ) -> AsyncGenerator[NumberedEvent | None]:
     """Yield the events after `cursor`, live, until the log is closed; None after `patience` seconds without one.
 
-    While it waits, `push` is given each event as it is written; what that takes isn't yielded. The last event is.
+    While it waits, `push` gets each event as it is written; what it takes isn't yielded. The last event is yielded.
     """
     reader = LogReader(log, cursor, patience, push)
     with log.watched(reader.notice):

@@ -1,4 +1,4 @@
-"""What happens while an agent answers, as plain values; every transport (SSE, rows, WebSocket) is made from these."""
+"""The events of an answer as plain values; every transport (SSE, rows, WebSocket) is made from these."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -11,7 +11,7 @@ ToolStatus = Literal["completed", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that an answer cost, over all calls of the model."""
+    """Tokens that an answer used, over all calls of the model."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -22,7 +22,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The answer exists; the model has said nothing yet."""
+    """The answer exists; the model has written nothing yet."""
 
     message_id: str
     conversation_id: str
@@ -38,7 +38,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """The model asks for a tool; `parameters` is the object it wants to pass."""
+    """The model calls a tool; `parameters` is the object that it passes."""
 
     tool_call_id: str
     name: str
@@ -47,7 +47,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What the tool answered, as text for the model and the reader."""
+    """The tool's result, as text for the model and the reader."""
 
     tool_call_id: str
     name: str
@@ -57,7 +57,7 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The answer ended badly. `code` is the HTTP status it would have had; `retryable`: it may work later, at the
+    """The answer failed. `code` is the HTTP status it would have had; `retryable`: a new call may succeed, at the
     earliest after `retry_after` seconds where those are known."""
 
     message: str
@@ -100,5 +100,5 @@ def encode(event: Event) -> str:
 
 
 def encode_token(content: str) -> str:
-    """Return what `encode` does of a token; nearly all events are one."""
+    """Return a token's `encode`; nearly all events are tokens."""
     return f'{{"type": "token", "content": {encode_basestring_ascii(content)}}}'

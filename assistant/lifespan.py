@@ -1,4 +1,4 @@
-"""What the app does before the first request and after the last one."""
+"""Startup and shutdown of the app."""
 
 import asyncio
 from contextlib import aclosing
@@ -11,12 +11,12 @@ from assistant.models.pool import STORING
 from assistant.providers.base import Model, ModelRequest
 from assistant.providers.registry import get_model
 
-# A local model answers so many at once, and each place remembers the instructions that it has read.
+# A local model writes so many answers at once, and each of its places remembers the instructions that it has read.
 PLACES = 2
 
 
 async def startup() -> None:
-    """Make the default model ready, so that the first caller doesn't wait for it, and end what a dead process left."""
+    """Load the default model, so that the first caller doesn't wait for it, and end the answers of dead processes."""
     sharing.check_settings()
     model = get_model(get_settings().ASSISTANT_MODEL)
     await model.start()
@@ -36,7 +36,7 @@ async def warm(model: Model, instructions: str) -> None:
 
 
 async def shutdown() -> None:
-    """End and store every answer, then let go of the default model."""
+    """End and store every answer, then close the default model."""
     registry.keeper.release()
     await registry.interrupt_all()
     await sharing.aclose()

@@ -1,4 +1,4 @@
-"""What each log line of an answer says of where it comes from."""
+"""The message's id on each log line of its answer."""
 
 import logging
 from contextvars import Context, ContextVar
@@ -9,7 +9,7 @@ message_id: ContextVar[str] = ContextVar("message_id", default="-")
 
 
 class MessageIDFilter(logging.Filter):
-    """Put the answer's id on each record that is logged for it."""
+    """Put the message's id on each record that is logged for its answer."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.message_id = message_id.get()
@@ -17,7 +17,7 @@ class MessageIDFilter(logging.Filter):
 
 
 def context_for(message: str) -> Context:
-    """Return a context of the answer's own: the request's holds a thread that ends with it, and only its id is kept."""
+    """Return a context for an answer, with the request's id alone: the request's holds a thread that ends with it."""
     context = Context()
     context.run(request_id.set, request_id.get())
     context.run(message_id.set, message)

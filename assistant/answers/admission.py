@@ -1,4 +1,4 @@
-"""How many answers this process writes at once: in all, for one caller, by one model."""
+"""The number of answers that this process writes at once: in all, for one caller, by one model."""
 
 import secrets
 from collections import defaultdict
@@ -11,7 +11,7 @@ from typing import Self
 from assistant.errors import AssistantError
 from assistant.signals import answer_refused
 
-# Seconds after which a refused caller may come back: not all of them at once.
+# Seconds after which a refused caller may come back; they differ, so that callers don't come back together.
 RETRY_AFTER = range(1, 6)
 
 CALLER, PROCESS, MODEL = "caller", "process", "model"
@@ -35,11 +35,11 @@ class Bound:
 
 
 class Admission:
-    """Counts the places that are taken. Requests are handled in threads, so that it is locked."""
+    """Counts the places that are taken, under a lock: requests are handled in threads."""
 
     def __init__(self) -> None:
         self._taken: defaultdict[tuple[str, str], int] = defaultdict(int)
-        # The collector may end a place that nobody holds any more while this thread takes one.
+        # The garbage collector may end a lost place while this thread takes one.
         self._lock = RLock()
 
     def place(self, bounds: Sequence[Bound]) -> "Place":
@@ -70,7 +70,7 @@ class Admission:
 
 
 class Place:
-    """Held until it is closed, or nobody has it any more. It may be closed again."""
+    """A place that is taken until it is closed or lost. It may be closed again."""
 
     __slots__ = ("_admission", "_bounds")
 

@@ -1,4 +1,4 @@
-"""The tokens of a month: whose are used up, and from when there are new ones."""
+"""The tokens that a user or an API key may use in a month."""
 
 import math
 from datetime import UTC, datetime, time, timedelta
@@ -14,31 +14,31 @@ from wire.api.callers import Caller
 
 
 def refuse_spent(caller: Caller, key: APIKey | None) -> None:
-    """Raise `TokensSpent` where a user, or the key they came with, has none left; strangers have no allowance.
+    """Raise `TokensSpent` where a user or the user's key has none left; an anonymous caller has no allowance.
 
-    An answer is counted when it ends: those that were under way when the last token went end as they would have.
+    An answer is counted when it ends: one that runs when the last token is used runs on.
     """
     if not caller.is_authenticated:
         return
-    keys, own = key.tokens_per_month if key else None, allowed(caller)
+    keys, own = key.tokens_per_month if key else None, user_allowance(caller)
     if keys is None and own is None:
         return
     now = timezone.now()
     usage = MonthlyUsage.objects.filter(user=caller.pk, month=month_of(now))
     used = dict(usage.values_list("api_key", F("input_tokens") + F("output_tokens")))
     if key and keys is not None and used.get(key.pk, 0) >= keys:
-        raise spent("This API key has", keys, now)
+        raise tokens_spent("This API key has", keys, now)
     if own is not None and sum(used.values()) >= own:
-        raise spent("You have", own, now)
+        raise tokens_spent("You have", own, now)
 
 
-def allowed(caller: Caller) -> int | None:
-    """Return a user's tokens of a month. With a key they came along with its user, in a session they are asked for."""
+def user_allowance(caller: Caller) -> int | None:
+    """Return a user's tokens of a month. They are loaded with an API key's user, and queried for a session's."""
     allowance = getattr(caller, "token_allowance", None)
     return allowance.tokens_per_month if allowance else get_settings().USER_TOKENS_PER_MONTH
 
 
-def spent(who: str, limit: int, now: datetime) -> TokensSpent:
+def tokens_spent(who: str, limit: int, now: datetime) -> TokensSpent:
     renewal = renewal_after(now)
     sentence = f"{who} used the {limit:,} tokens of this month; there are new ones from {renewal:%Y-%m-%d} on (UTC)."
     return TokensSpent(sentence, retry_after=math.ceil((renewal - now).total_seconds()))

@@ -31,7 +31,7 @@ class Answer:
         self.message = message
 
     async def prepare(self) -> None:
-        """Begin the answer where it has not begun. Raises what keeps it from being read, before a stream starts.
+        """Begin the answer where it has not begun, and make sure that it can be read, before a stream starts.
 
         Raises `Conflict` for an answer that only another process can stream, and `Unreachable` where Redis, which would
         have it, doesn't answer.

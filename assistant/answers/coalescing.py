@@ -1,4 +1,4 @@
-"""Few, small token events out of a model's many deltas."""
+"""Fewer token events than a model's deltas, each at most so long."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,7 +11,7 @@ NEVER = float("-inf")
 
 
 class Coalescer:
-    """Joins text that arrives within 25 ms and splits what is longer than `chunk_size` code points.
+    """Joins text that arrives within 25 ms and splits text that is longer than `chunk_size` code points.
 
     The text is the same for every chunk size: pieces are only joined and split, in order.
     """
@@ -37,7 +37,7 @@ class Coalescer:
             self._timer = self._loop.call_later(wait, self.flush)
 
     def flush(self) -> None:
-        """Let everything leave now, before any other event does."""
+        """Send all text now, before another event."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,4 +1,4 @@
-"""What of a conversation a model is given: instructions, as many whole turns as fit, and the new prompt."""
+"""A model's context: the instructions, as many whole turns of the conversation as fit, and the new prompt."""
 
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
@@ -10,9 +10,9 @@ from assistant.observe import spans
 from assistant.providers.base import Completion, Model, ModelEvent, ModelRequest
 from assistant.tools.toolbox import Tool
 
-# Where neither the model nor the agent says how much it takes.
+# Where neither the model nor the agent has a limit.
 DEFAULT_INPUT_TOKENS = 100_000
-# English has over four characters a token; fewer is careful, and a model that disagrees is given less (see `call`).
+# English has over four characters a token; this is lower, and a model that still refuses gets less (`call_model`).
 BYTES_PER_TOKEN = 3
 
 Messages = list[Mapping[str, Any]]
@@ -20,7 +20,7 @@ Messages = list[Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What was asked and answered before."""
+    """An earlier prompt and its answer."""
 
     prompt: str
     text: str
@@ -32,7 +32,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Brief:
-    """All that an answer is made from: the agent's settings, the model, the conversation and the prompt."""
+    """The input of an answer: the agent's settings, the model, the conversation and the prompt."""
 
     model: Model
     prompt: str
@@ -47,19 +47,19 @@ class Brief:
 
     @property
     def input_tokens(self) -> int:
-        """How many tokens the model may be given, by the agent's limit and the model's window."""
+        """The most tokens to give the model, by the agent's limit and the model's window."""
         window = self.model.context_tokens
         room = max(window - self.max_output_tokens, window // 2) if window else DEFAULT_INPUT_TOKENS
         return min(room, self.max_input_tokens or room)
 
 
 def estimate(text: str) -> int:
-    """Return about how many tokens a text has, rather too many than too few."""
+    """Estimate the number of tokens in a text, rather too high than too low."""
     return len(text.encode()) // BYTES_PER_TOKEN + 8
 
 
 def windows(brief: Brief) -> Iterator[Sequence[Turn]]:
-    """Yield the turns to give: what fits by estimate, then half as many again and again, then none."""
+    """Yield the turns to give: as many as fit by estimate, then half as many again and again, then none."""
     budget = brief.input_tokens - estimate(brief.instructions) - estimate(brief.prompt)
     fitting = 0
     for turn in reversed(brief.turns):
@@ -73,24 +73,24 @@ def windows(brief: Brief) -> Iterator[Sequence[Turn]]:
     yield ()
 
 
-def opening(brief: Brief, turns: Sequence[Turn]) -> Messages:
-    """Return the messages of a call, up to and with the prompt."""
+def first_messages(brief: Brief, turns: Sequence[Turn]) -> Messages:
+    """Return the messages of a call up to the prompt, inclusive."""
     system: Messages = [{"role": "system", "content": brief.instructions}] if brief.instructions else []
     earlier = [message for turn in turns for message in turn.messages]
     return [*system, *earlier, {"role": "user", "content": brief.prompt}]
 
 
-async def call(
+async def call_model(
     brief: Brief, request: ModelRequest, more: Sequence[Mapping[str, Any]] = ()
 ) -> AsyncGenerator[ModelEvent]:
     """Call the model with as much of the conversation as it takes; `more` follows the prompt.
 
-    Raises `ContextTooLong` where the prompt alone is too much, and `ModelError`.
+    Raises `ModelError`, and `ContextTooLong` where the prompt alone is too long.
     """
     last: ContextTooLong | None = None
     event: ModelEvent | None = None
     for turns in windows(brief):
-        attempt = replace(request, messages=[*opening(brief, turns), *more])
+        attempt = replace(request, messages=[*first_messages(brief, turns), *more])
         try:
             with spans.model_call(brief.model_name, attempt) as span:
                 async with aclosing(brief.model.stream(attempt)) as events:

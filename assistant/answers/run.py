@@ -1,4 +1,4 @@
-"""The Run: what owns one answer, from its first event to its last. HTTP only reads along."""
+"""The run that writes one answer, from its first event to its last. Requests only read it."""
 
 import asyncio
 import logging
@@ -29,21 +29,21 @@ from wire.errors import SENTENCES
 
 logger = logging.getLogger(__name__)
 
-# More than any model writes in STREAM_TIMEOUT; it bounds what a run away one can make this process hold.
+# More than any model writes in STREAM_TIMEOUT; it bounds the memory that a runaway one takes.
 MAX_CHARS = 1_000_000
 
-# Whoever waits may do so in another thread. One lock for all: it is held for a moment.
+# A run may be waited for in another thread. One lock for all: it is held for a moment.
 endings = Lock()
 
-# A response's reader comes only once the middleware is through with it; a client that has gone by then never has one.
+# A response is read only once the middleware has returned it, and never where its client has gone by then.
 FIRST_READER_SECONDS = 10
-# A process that reads along says so every five seconds.
+# A process that reads an answer says so every five seconds.
 LAPSE_SECONDS = 15
 
 
 @dataclass(slots=True)
 class RunLimits:
-    """Bounds of one answer: seconds in all, seconds that it goes on unread (None: to its end), characters a token."""
+    """Bounds of one answer: seconds in all, seconds that it runs on unread (None: to its end), characters a token."""
 
     timeout: float
     grace: float | None
@@ -52,7 +52,7 @@ class RunLimits:
 
 @dataclass(slots=True)
 class Progress:
-    """What has happened so far, in the short form that is stored."""
+    """The answer so far, in the short form that is stored."""
 
     parts: list[str] = field(default_factory=list)
     events: list[Any] = field(default_factory=list)
@@ -69,9 +69,9 @@ class Progress:
 class Run:
     """One answer under way: the model's calls, the time limit, the numbered log, the stored row, the last event.
 
-    `steps` is what the agent does; it ends with a Completion. `began` is the monotonic moment of the request. `release`
-    is called, once or more, when the answer has ended. A Run lives on the event loop that begins it; `stop` and `wait`
-    may be called from any.
+    `steps` are the agent's, and end with a Completion. `began` is the monotonic moment of the request. `release` is
+    called, once or more, when the answer has ended. A Run lives on the event loop that begins it; `stop` and `wait` may
+    be called from any.
     """
 
     def __init__(
@@ -92,9 +92,9 @@ class Run:
         self._release = release
         self._readers = 0
         self._was_read = False
-        self._asked_to: Literal["stop", "interrupt"] | None = None
+        self._end_reason: Literal["stop", "interrupt"] | None = None
         self._grace: asyncio.TimerHandle | None = None
-        self._elsewhere: dict[str, asyncio.TimerHandle] = {}
+        self._remote_readers: dict[str, asyncio.TimerHandle] = {}
         self._failure: Exception | None = None
         self._done: Future[None] | None = None
         self._is_answering, self._has_ended = True, False
@@ -103,19 +103,19 @@ class Run:
     def begin(self) -> None:
         """Send the first event and start to work. The grace period runs until the first reader comes."""
         self._loop = asyncio.get_running_loop()
-        self._coalescer = Coalescer(chunk_size=self._limits.chunk_size, emit=self._say)
-        self.log.append(self._start)
+        self._coalescer = Coalescer(chunk_size=self._limits.chunk_size, emit=self._emit)
+        self.log.append(self._start_event)
         context = context_for(self.message.id)
-        self._work = self._loop.create_task(spans.turn(self.message, self._live()), context=context)
+        self._work = self._loop.create_task(spans.turn(self.message, self._write()), context=context)
         if sharing.is_on():
             self._sharing = self._loop.create_task(sharing.publish(self), context=context)
         self.has_begun = True
         self._start_grace(FIRST_READER_SECONDS)
 
     def abandon(self) -> None:
-        """Give up an answer that nobody came to begin; `store_abandoned` is to follow."""
+        """End an answer that has not begun; `store_abandoned` is to follow."""
         self.is_abandoned = True
-        self.log.append(self._start)
+        self.log.append(self._start_event)
         self.log.close(events.encode(INTERRUPTED))
 
     def store_abandoned(self) -> None:
@@ -123,15 +123,15 @@ class Run:
             self.message.interrupt()
         finally:
             registry.remove(self)
-            self._tell_the_end()
+            self._notify_waiters()
             self._release()
 
-    # For whoever reads along.
+    # Readers.
 
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Count as a reader; when the last one leaves, the grace period starts."""
-        # Not in a WSGI server's other thread: the run's own reader ends it.
+        # In another thread of a WSGI server it isn't counted: the run's own reader ends it.
         if self.is_abandoned or asyncio.get_running_loop() is not self._loop:
             yield
             return
@@ -158,17 +158,17 @@ class Run:
             self._loop.call_soon_threadsafe(begin_grace)
 
     def attend(self, process: str) -> None:
-        """Count a process as a reader until it says that its readers have left, or isn't heard of for a while."""
-        if lapse := self._elsewhere.get(process):
+        """Count a process as a reader until it says that its readers have left, or is silent for a while."""
+        if lapse := self._remote_readers.get(process):
             lapse.cancel()
         else:
             self._readers += 1
             self._cancel_grace()
-        self._elsewhere[process] = self._loop.call_later(LAPSE_SECONDS, self.leave, process)
+        self._remote_readers[process] = self._loop.call_later(LAPSE_SECONDS, self.leave, process)
 
     def leave(self, process: str) -> None:
-        """Count the process as a reader no longer."""
-        if lapse := self._elsewhere.pop(process, None):
+        """Count a process as a reader no longer."""
+        if lapse := self._remote_readers.pop(process, None):
             lapse.cancel()
             self._readers -= 1
             self._start_grace()
@@ -183,30 +183,30 @@ class Run:
         return self.message
 
     def stop(self) -> None:
-        """End the answer with what was said so far. A second call changes nothing."""
+        """End the answer with its text so far. A second call changes nothing."""
         self._end("stop")
 
     def interrupt(self) -> None:
         """End the answer because the process ends."""
         self._end("interrupt")
 
-    # The answer's life.
+    # The answer.
 
     @property
-    def _start(self) -> str:
+    def _start_event(self) -> str:
         return events.encode(Start(self.message.id, self.message.conversation_id, self.message.agent_id))
 
     def _end(self, how: Literal["stop", "interrupt"]) -> None:
         def cancel() -> None:
-            if self._asked_to is None and self._is_answering:
-                self._asked_to = how
+            if self._end_reason is None and self._is_answering:
+                self._end_reason = how
                 self._work.cancel()
 
         self._loop.call_soon_threadsafe(cancel)
 
-    async def _live(self) -> None:
+    async def _write(self) -> None:
         try:
-            ending = await self._answer()
+            ending = await self._run_agent()
             self._coalescer.flush()
             ending = await self._store(ending)
             answer_ended.send_robust(Run, message=self.message, error=self._failure)
@@ -214,16 +214,16 @@ class Run:
             registry.remove(self)
             self._release()
             self._cancel_grace()
-            self._tell_the_end()
+            self._notify_waiters()
         self.log.close(events.encode(ending))
 
-    async def _answer(self) -> Finished | Failed:
-        """Take what the agent does until its end, and return how it ended."""
+    async def _run_agent(self) -> Finished | Failed:
+        """Take the agent's steps until the last, and return the answer's last event."""
         try:
             await self._follow_steps()
-            return self._finished(self.transcript.finish_reason)
+            return self._finished_event(self.transcript.finish_reason)
         except asyncio.CancelledError:
-            return self._finished("cancelled") if self._asked_to == "stop" else INTERRUPTED
+            return self._finished_event("cancelled") if self._end_reason == "stop" else INTERRUPTED
         except AssistantError as error:
             self._failure = error
             logger.warning("message=%s error=%s", self.message.id, type(error).__name__, exc_info=error)
@@ -240,23 +240,23 @@ class Run:
         try:
             async with asyncio.timeout(self._limits.timeout), aclosing(self._steps) as steps:
                 async for step in steps:
-                    self._take(step)
+                    self._take_step(step)
                     if self.transcript.chars > MAX_CHARS:
                         self.transcript.finish_reason = "length"
                         break
                     taken += 1
-                    if taken % EVENTS_AT_ONCE == 0:  # a model that never waits gives way to the loop's other tasks
+                    if taken % EVENTS_AT_ONCE == 0:  # a model that never waits gives way to other tasks
                         await asyncio.sleep(0)
         except TimeoutError as error:
             raise ModelTimeout(f"The answer took longer than {self._limits.timeout:g} s.") from error
 
-    def _take(self, step: Step) -> None:
+    def _take_step(self, step: Step) -> None:
         match step:
             case Token():
                 text = step.content
                 self.transcript.chars += len(text)
                 if self.transcript.time_to_first_token is None:
-                    self.transcript.time_to_first_token = self._now()
+                    self.transcript.time_to_first_token = self._elapsed()
                 self._coalescer.add(text if text.isprintable() else UNSTORABLE.sub("\ufffd", text))
             case Completion(reason, usage):
                 self.transcript.finish_reason = "length" if reason == "length" else "stop"
@@ -267,21 +267,21 @@ class Run:
                 self.transcript.events.append(payload := events.encode(step))
                 self.log.append(payload)
 
-    def _say(self, text: str) -> None:
+    def _emit(self, text: str) -> None:
         self.transcript.parts.append(text)
         self.transcript.events.append(len(text))
         self.log.append(events.encode_token(text))
 
-    def _tell_the_end(self) -> None:
+    def _notify_waiters(self) -> None:
         with endings:
             self._has_ended = True
         if self._done:
             self._done.set_result(None)
 
-    def _finished(self, reason: FinishReason) -> Finished:
-        return Finished(self.message.id, reason, self.transcript.usage, self._now())
+    def _finished_event(self, reason: FinishReason) -> Finished:
+        return Finished(self.message.id, reason, self.transcript.usage, self._elapsed())
 
-    def _now(self) -> float:
+    def _elapsed(self) -> float:
         return round(time.monotonic() - self._began, 6)
 
     async def _store(self, ending: Finished | Failed) -> Finished | Failed:
@@ -292,7 +292,7 @@ class Run:
             events=self.transcript.events,
             usage=self.transcript.usage,
             time_to_first_token=self.transcript.time_to_first_token,
-            processing_time=ending.processing_time if isinstance(ending, Finished) else self._now(),
+            processing_time=ending.processing_time if isinstance(ending, Finished) else self._elapsed(),
         )
         try:
             stored = await STORING.run(self.message.store_ending)
@@ -325,7 +325,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._runs: dict[str, Run] = {}
-        # A request handled in another thread may join an answer that is about to begin.
+        # A request in another thread may read an answer that is about to begin.
         self._beginning = Lock()
         self.keeper = Keeper(self.running)
 
@@ -335,20 +335,20 @@ class Registry:
     def running(self) -> list[Run]:
         return [run for run in list(self._runs.values()) if run.has_begun]
 
-    def expect(self, run: Run) -> None:
-        """Let whoever asks for the answer find the run. It is to begin or to be abandoned."""
+    def add(self, run: Run) -> None:
+        """Let requests find the run, which is to begin or to be abandoned."""
         self._runs[run.message.id] = run
 
     def begin(self, run: Run) -> None:
-        """Begin the run, unless somebody has, or it is abandoned."""
+        """Begin the run, unless it has begun or is abandoned."""
         with self._beginning:
             if not run.has_begun and not run.is_abandoned:
-                self.expect(run)
+                self.add(run)
                 run.begin()
         self.keeper.watch()
 
     def abandon(self, run: Run) -> None:
-        """End a run that nobody has begun; it uses the database."""
+        """End a run that has not begun; it uses the database."""
         with self._beginning:
             if run.has_begun or run.is_abandoned:
                 return
@@ -359,7 +359,7 @@ class Registry:
         self._runs.pop(run.message.id, None)
 
     async def interrupt_all(self) -> None:
-        """End every answer, with what was said stored and a last event sent."""
+        """End every answer, its text so far stored and a last event sent."""
         runs = self.running()
         for run in runs:
             run.interrupt()

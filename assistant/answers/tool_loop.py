@@ -1,4 +1,4 @@
-"""How an agent answers: the loop of model and tools."""
+"""The steps of an agent: calls of the model and of the tools that it asks for."""
 
 import asyncio
 import json
@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from assistant.answers.context import Brief, call
+from assistant.answers.context import Brief, call_model
 from assistant.answers.research import research
 from assistant.errors import AssistantError
 from assistant.events import Token, ToolCall, ToolResult, Usage
@@ -17,9 +17,9 @@ from assistant.tools.toolbox import Tool
 
 
 def agent_steps(brief: Brief) -> AsyncGenerator[Step]:
-    """Yield what the agent does, ended by one Completion with the whole answer's usage.
+    """Yield the agent's steps, ended by one Completion with the whole answer's usage.
 
-    A model that can't call tools has the search made for it, where the agent may search.
+    For a model that can't call tools, code calls the search where the agent may search.
     """
     if not brief.model.calls_tools:
         search = next((tool for tool in brief.tools if tool.name == "search"), None)
@@ -29,24 +29,24 @@ def agent_steps(brief: Brief) -> AsyncGenerator[Step]:
 
 @dataclass(slots=True)
 class ToolLoop:
-    """Calls the model, runs the tools it asks for side by side, gives it the results, until it asks for none."""
+    """Calls the model, runs the tools it asks for side by side, and gives it the results, until it asks for none."""
 
     brief: Brief
     tools: Mapping[str, Tool]
     usage: Usage = field(default_factory=Usage)
-    used: Counter[str] = field(default_factory=Counter)
-    exchange: list[Mapping[str, Any]] = field(default_factory=list)
+    calls: Counter[str] = field(default_factory=Counter)
+    rounds: list[Mapping[str, Any]] = field(default_factory=list)
 
     async def steps(self) -> AsyncGenerator[Step]:
         for rounds_left in range(self.brief.max_tool_rounds, -1, -1):
-            said: list[str] = []
+            text: list[str] = []
             calls: list[ToolCall] = []
             reason: Literal["stop", "length"] = "stop"
-            async with aclosing(call(self.brief, self._request(rounds_left), self.exchange)) as events:
+            async with aclosing(call_model(self.brief, self._request(rounds_left), self.rounds)) as events:
                 async for event in events:
                     match event:
                         case Token():
-                            said.append(event.content)
+                            text.append(event.content)
                         case ToolCall():
                             calls.append(event)
                         case Completion(ended, spent):
@@ -59,7 +59,7 @@ class ToolLoop:
             results = await self._run(calls)
             for result in results:
                 yield result
-            self.exchange += exchanged("".join(said), calls, results)
+            self.rounds += round_messages("".join(text), calls, results)
             if self._tokens_left() <= 0:
                 reason = "length"
                 break
@@ -80,27 +80,27 @@ class ToolLoop:
         return await asyncio.gather(*(self._execute(each) for each in calls))
 
     async def _execute(self, wanted: ToolCall) -> ToolResult:
-        """Run one tool; what goes wrong is told to the model, which may try something else."""
+        """Run one tool. The model is told of a failure, and may try something else."""
         try:
-            tool = self._admitted(wanted.name)
+            tool = self._find(wanted.name)
             output = await tool.run(wanted.parameters)
         except AssistantError as error:
             return ToolResult(wanted.tool_call_id, wanted.name, error.message, "failed")
         return ToolResult(wanted.tool_call_id, wanted.name, tool.for_model(output))
 
-    def _admitted(self, name: str) -> Tool:
+    def _find(self, name: str) -> Tool:
         tool = self.tools.get(name)
         if tool is None:
             raise AssistantError(f"There is no tool named {name}.")
-        self.used[name] += 1
-        if self.used[name] > tool.max_calls:
+        self.calls[name] += 1
+        if self.calls[name] > tool.max_calls:
             raise AssistantError(f"{name} may be called {tool.max_calls} times in an answer, no more.")
         return tool
 
 
-def exchanged(said: str, calls: Sequence[ToolCall], results: Sequence[ToolResult]) -> list[Mapping[str, Any]]:
-    """Return a round of tools as the messages that a model is given of it."""
-    asked = [
+def round_messages(text: str, calls: Sequence[ToolCall], results: Sequence[ToolResult]) -> list[Mapping[str, Any]]:
+    """Return the messages that give a model the results of its tool calls."""
+    tool_calls = [
         {
             "id": each.tool_call_id,
             "type": "function",
@@ -108,5 +108,5 @@ def exchanged(said: str, calls: Sequence[ToolCall], results: Sequence[ToolResult
         }
         for each in calls
     ]
-    told = [{"role": "tool", "tool_call_id": each.tool_call_id, "content": each.result} for each in results]
-    return [{"role": "assistant", "content": said or None, "tool_calls": asked}, *told]
+    tool_results = [{"role": "tool", "tool_call_id": each.tool_call_id, "content": each.result} for each in results]
+    return [{"role": "assistant", "content": text or None, "tool_calls": tool_calls}, *tool_results]

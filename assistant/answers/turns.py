@@ -1,4 +1,4 @@
-"""A turn: what the caller asked becomes rows and a Run that answers, or joins the answer that is there."""
+"""A turn: the caller's prompt is stored with a run that answers it, or gets the answer that is there."""
 
 import hashlib
 import json
@@ -35,9 +35,9 @@ MAX_TURNS = 200
 
 @dataclass(frozen=True, slots=True)
 class TurnRequest:
-    """What a caller asks. `began` is the monotonic moment at which it came, `address` where an anonymous one is.
+    """A caller's prompt. `began` is the monotonic moment at which it came, `address` the client's IP address.
 
-    `key` is what the caller came with, where it is one.
+    `key` is the API key of the request, if it has one.
     """
 
     caller: Caller
@@ -52,7 +52,7 @@ class TurnRequest:
 
     @property
     def hash(self) -> str:
-        """Tell apart what one Idempotency-Key may not be used for."""
+        """Tell requests apart that may not share an Idempotency-Key."""
         parts = json.dumps([self.text, self.agent_id, self.conversation_id])
         return hashlib.sha256(parts.encode()).hexdigest()
 
@@ -73,32 +73,32 @@ def begin(ask: TurnRequest) -> Answer:
     Raises `NotFound`, `Conflict`, `KeyReused`, `TokensSpent`, `Busy`, `TooManyAnswers` and `ModelMisconfigured`, and
     then nothing is stored. The caller prepares the answer, or abandons it.
     """
-    if known := replayed(ask):
+    if known := message_of_key(ask):
         return answer_of(known)
     allowances.refuse_spent(ask.caller, ask.key)
-    conversation, agent = placed(ask)
+    conversation, agent = conversation_and_agent(ask)
     if not conversation._state.adding:
         leases.interrupt(conversation.messages.all())
-    model = usable_model(agent)
+    model = load_model(agent)
     with ExitStack() as undo:
         place = undo.enter_context(admission.place(bounds(ask, agent, model)))
-        message = message_of(ask, conversation, agent)
-        turns = [] if conversation._state.adding else earlier(conversation)
+        message = new_message(ask, conversation, agent)
+        turns = [] if conversation._state.adding else previous_turns(conversation)
         steps = agent_steps(brief(model, agent, ask, turns))
-        limit = limits(ask.on_disconnect)
-        run = Run(message=message, steps=steps, limits=limit, began=ask.began, release=place.close)
-        # Before its row is: whoever finds that may join the run.
-        registry.expect(run)
+        limits = run_limits(ask.on_disconnect)
+        run = Run(message=message, steps=steps, limits=limits, began=ask.began, release=place.close)
+        # Before its row is there: another request that finds the row may read the run.
+        registry.add(run)
         undo.callback(registry.remove, run)
         try:
             store(message)
         except IntegrityError:
-            return collided(ask)
+            return concurrent_answer(ask)
         undo.pop_all()
         return LocalAnswer(run)
 
 
-def message_of(ask: TurnRequest, conversation: Conversation, agent: Agent) -> Message:
+def new_message(ask: TurnRequest, conversation: Conversation, agent: Agent) -> Message:
     return Message(
         conversation=conversation,
         agent=agent,
@@ -113,7 +113,7 @@ def message_of(ask: TurnRequest, conversation: Conversation, agent: Agent) -> Me
 
 
 def bounds(ask: TurnRequest, agent: Agent, model: Model) -> list[Bound]:
-    """Return what an answer needs a place under; the caller's own comes first, as only they can make room there."""
+    """Return the bounds of an answer; the caller's own comes first, as only the caller can make room there."""
     settings = get_settings()
     caller = caller_name(ask.caller) if ask.caller.is_authenticated else f"address:{ask.address}"
     own = [] if model.capacity is None else [Bound(MODEL, model.capacity, Busy, agent.model_name)]
@@ -124,7 +124,7 @@ def bounds(ask: TurnRequest, agent: Agent, model: Model) -> list[Bound]:
     ]
 
 
-def replayed(ask: TurnRequest) -> Message | None:
+def message_of_key(ask: TurnRequest) -> Message | None:
     """Return the message that the caller's Idempotency-Key stands for, if there is one."""
     if ask.idempotency_key is None:
         return None
@@ -142,8 +142,8 @@ def free_interrupted(keyed: MessageQuerySet) -> bool:
     return keyed.filter(status=Message.Status.INTERRUPTED).update(idempotency_key=None) == 1
 
 
-def placed(ask: TurnRequest) -> tuple[Conversation, Agent]:
-    """Return the conversation (a new one is not saved yet) and the agent that answers in it."""
+def conversation_and_agent(ask: TurnRequest) -> tuple[Conversation, Agent]:
+    """Return the conversation, not saved yet where it is new, and the agent that answers in it."""
     conversation = None
     if ask.conversation_id is not None:
         conversation = Conversation.objects.for_caller(ask.caller).filter(pk=ask.conversation_id).first()
@@ -157,27 +157,27 @@ def placed(ask: TurnRequest) -> tuple[Conversation, Agent]:
     return conversation or Conversation(owner=owner, agent=agent, title=ask.text.strip()[:TITLE_CHARS]), agent
 
 
-def earlier(conversation: Conversation) -> list[Turn]:
-    answered = conversation.messages.exclude(text="").order_by("-created_at", "-id")[:MAX_TURNS]
-    return [Turn(prompt, text) for prompt, text in reversed(answered.values_list("prompt", "text"))]
+def previous_turns(conversation: Conversation) -> list[Turn]:
+    rows = conversation.messages.exclude(text="").order_by("-created_at", "-id")[:MAX_TURNS]
+    return [Turn(prompt, text) for prompt, text in reversed(rows.values_list("prompt", "text"))]
 
 
 def store(message: Message) -> None:
-    """Insert the message, and its conversation where that is new; the database decides who is first."""
+    """Insert the message, and its conversation where that is new; the database decides which of two calls is first."""
     with transaction.atomic():
         if message.conversation._state.adding:
             message.conversation.save(force_insert=True)
         message.save(force_insert=True)
 
 
-def collided(ask: TurnRequest) -> Answer:
-    """Say what another call, a moment earlier, has of ours: the key or the conversation."""
-    if known := replayed(ask):
+def concurrent_answer(ask: TurnRequest) -> Answer:
+    """Return the answer of another call with the same key; raise `Conflict` where it has the conversation alone."""
+    if known := message_of_key(ask):
         return answer_of(known)
     raise Conflict("An answer is still being written in this conversation.")
 
 
-def usable_model(agent: Agent) -> Model:
+def load_model(agent: Agent) -> Model:
     try:
         return get_model(agent.model_name)
     except ImproperlyConfigured as error:
@@ -199,7 +199,7 @@ def brief(model: Model, agent: Agent, ask: TurnRequest, turns: list[Turn]) -> Br
     )
 
 
-def limits(on_disconnect: OnDisconnect) -> RunLimits:
+def run_limits(on_disconnect: OnDisconnect) -> RunLimits:
     settings = get_settings()
     grace = {"cancel": 0.0, "continue": None, "grace": settings.STREAM_DISCONNECT_GRACE}[on_disconnect]
     return RunLimits(timeout=settings.STREAM_TIMEOUT, grace=grace, chunk_size=settings.STREAM_CHUNK_SIZE)

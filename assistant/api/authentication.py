@@ -13,7 +13,7 @@ from assistant.models import APIKey
 from assistant.models.keys import digest
 from assistant.models.prepared import PreparedQuery
 
-# The moment of last use is written at most this often: a write for each call would serialise them all.
+# The time of last use is written at most this often: a write for each call would serialise them all.
 LAST_USE_PRECISION = timedelta(minutes=1)
 
 # Each call with a key begins with this.
@@ -23,7 +23,7 @@ usable_key = PreparedQuery(
 
 
 class APIKeyAuthentication(BaseAuthentication):
-    """`Authorization: Bearer sk_...` stands for the key's user (RFC 6750)."""
+    """`Authorization: Bearer sk_...` authenticates the key's user (RFC 6750)."""
 
     def authenticate(self, request: Request) -> tuple[Any, APIKey] | None:
         scheme, _, secret = get_authorization_header(request).decode("latin-1").partition(" ")
@@ -41,12 +41,12 @@ class APIKeyAuthentication(BaseAuthentication):
     def note_use(self, key: APIKey) -> None:
         now = timezone.now()
         if key.last_used_at is None or now - key.last_used_at > LAST_USE_PRECISION:
-            # Of the calls that come together now, one writes.
+            # Of several calls at the same moment, one writes.
             APIKey.objects.filter(pk=key.pk).unused_since(now - LAST_USE_PRECISION).update(last_used_at=now)
 
 
 class APIKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # registers itself
-    """How the key appears in the OpenAPI description."""
+    """The key in the OpenAPI description."""
 
     target_class = APIKeyAuthentication
     name = "apiKey"

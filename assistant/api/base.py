@@ -1,4 +1,4 @@
-"""Base views of the API: what an API key that has scopes may call, and a body's fields."""
+"""Base views of the API, each with the scopes that an API key needs for it, and their checks of a request."""
 
 from typing import Any, cast
 

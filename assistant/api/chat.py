@@ -78,7 +78,7 @@ def wants_stream(request: Request, body: dict[str, Any]) -> bool:
 
 
 def raise_failure(message: Message) -> None:
-    """Raise what went wrong with an answer, if anything did."""
+    """Raise the error of an answer that failed."""
     if message.error:
         failure = AssistantError(message.error["message"], retry_after=message.error.get("retry_after"))
         failure.status = message.error["code"]

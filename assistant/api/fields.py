@@ -1,4 +1,4 @@
-"""Serializer fields that take their own JSON type and nothing else: DRF's take 1 for "1" and "yes" for true."""
+"""Serializer fields that accept their own JSON type alone: DRF's accept "1" for 1 and "yes" for true."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from rest_framework import serializers
 
 
 class StrictCharField(serializers.CharField):
-    """A JSON string, kept to the letter."""
+    """A JSON string, white space around it kept."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"trim_whitespace": False, **kwargs})

@@ -51,7 +51,7 @@ class MessageStopView(ChatScopedView):
         operation_id="message_stop", request=None, responses={200: MessageSerializer, **fails(401, 403, 404, 409)}
     )
     def post(self, request: Request, message_id: str) -> Response:
-        """End an answer with what was said so far; of one that has ended nothing changes."""
+        """End an answer with its text so far; one that has ended doesn't change."""
         answer = visible_answer(request, message_id)
         message = async_to_sync(answer.stop)()
         if not message.has_ended:

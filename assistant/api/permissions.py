@@ -1,4 +1,4 @@
-"""Who may call, and what, where a project doesn't say otherwise."""
+"""The permissions of the API where a project names no others."""
 
 from ipaddress import ip_address
 from typing import Any
@@ -13,17 +13,17 @@ FORWARDING_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Rea
 
 
 class IsAuthenticatedOrDevelopment(BasePermission):
-    """A session or an API key; in development (DEBUG) also anybody on this machine."""
+    """Allow a session or an API key; in development (DEBUG) also any caller on this machine."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         return bool(request.user and request.user.is_authenticated) or is_local_development(request)
 
 
 class HasScope(BasePermission):
-    """Holds API keys to their scopes; a view says in `required_scopes` which ones it needs.
+    """Hold API keys to their scopes; a view says in `required_scopes` which ones it needs.
 
-    The attribute is django-oauth-toolkit's. A key without scopes may call everything; one that has some may not call
-    what needs none that is known, but to read with `read`.
+    The attribute is django-oauth-toolkit's. A key without scopes may call everything; one with scopes may only read,
+    with `read`, from a view that needs none of the known scopes.
     """
 
     message = "This API key may not call this."
@@ -37,7 +37,7 @@ class HasScope(BasePermission):
 
 
 def is_local_development(request: Request) -> bool:
-    """Tell whether DEBUG is on and the caller on this machine, with no proxy between."""
+    """Tell whether DEBUG is on and the caller is on this machine, with no proxy between."""
     if not settings.DEBUG or any(header in request.headers for header in FORWARDING_HEADERS):
         return False
     try:

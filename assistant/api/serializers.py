@@ -13,11 +13,12 @@ TITLE_MAX_CHARS = 200
 
 
 class ChatSerializer(serializers.Serializer[Any]):
-    """What is asked of an agent."""
+    """The body of a chat request."""
 
     message = StrictCharField(help_text="What to ask; at most MESSAGE_MAX_CHARS characters.")
     agent_id = StrictCharField(
-        required=False, help_text="Who answers; `default` in a new conversation, else the one who answered in it."
+        required=False,
+        help_text="Which agent answers; `default` in a new conversation, else the one of the conversation.",
     )
     conversation_id = StrictCharField(required=False, help_text="Earlier turns of it are the answer's context.")
     stream = StrictBooleanField(required=False, help_text="Answer as server-sent events. The query's `stream` wins.")
@@ -58,12 +59,12 @@ class AnswerSerializer(serializers.Serializer[Message]):
 
 
 class MessageSerializer(AnswerSerializer):
-    """One turn with all that is known of it; `response` is the text so far."""
+    """One turn with all of its fields; `response` is the text so far."""
 
     status = serializers.ChoiceField(Message.Status.choices)
     message = serializers.CharField(source="prompt")
     model = serializers.CharField()
-    error = serializers.JSONField(allow_null=True, help_text="message, code and retryable of what went wrong.")
+    error = serializers.JSONField(allow_null=True, help_text="message, code and retryable of a failure.")
     time_to_first_token = serializers.FloatField(allow_null=True, help_text="Seconds.")
     created_at = serializers.DateTimeField()
     finished_at = serializers.DateTimeField(allow_null=True)
@@ -91,7 +92,7 @@ class ConversationSerializer(serializers.ModelSerializer[Conversation]):
 
 
 class RenameSerializer(serializers.Serializer[Any]):
-    """What a conversation is to be called."""
+    """The new title of a conversation."""
 
     title = StrictCharField(
         max_length=TITLE_MAX_CHARS, help_text="White space around it is dropped.", trim_whitespace=True
@@ -127,7 +128,7 @@ class ExecutionSerializer(serializers.Serializer[Any]):
 
 
 class FrameSerializer(serializers.Serializer[Any]):
-    """What every frame that a client sends over a WebSocket has."""
+    """The fields of every frame that a client sends over a WebSocket."""
 
     type = StrictCharField()
     ref = StrictCharField(required=False, max_length=64, help_text="The caller's own; every reply carries it.")

@@ -20,7 +20,7 @@ EVENT_STREAM = event_stream("Events, each an `id:` line and a `data:` line with 
 
 
 def refuse_without_streams(request: Request) -> None:
-    """Raise what keeps this request from getting a stream, whatever it asks for."""
+    """Raise `Stopping`, `PermissionDenied` or `NoStream` where this request can't get a stream."""
     draining.refuse()
     if not get_settings().STREAM_ENABLED:
         raise PermissionDenied("Streaming is switched off here (STREAM_ENABLED=false). Chat without it works.")

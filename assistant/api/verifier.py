@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-# What each event has, and what it may have besides.
+# The fields that each event has, and those that it may have.
 FIELDS: dict[str, tuple[set[str], set[str]]] = {
     "start": ({"message_id", "conversation_id", "agent_id"}, set()),
     "token": ({"content"}, set()),
@@ -24,7 +24,7 @@ FRAME = re.compile(r"id: ([1-9][0-9]*)\ndata: ([^\r\n]+)", re.ASCII)
 
 
 class IllegalStream(AssertionError):
-    """The stream isn't what the API promises; the text says where."""
+    """The stream breaks the API's promise; the text says where."""
 
 
 class Verifier:
@@ -113,7 +113,7 @@ def read_frames(stream: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def check_fields(event: dict[str, Any]) -> str:
-    """Return the event's type, having compared its fields with what that type has."""
+    """Return the event's type, its fields checked against those of the type."""
     kind = event.get("type")
     demand(kind in FIELDS, f"there is no event of type {kind!r}")
     has, may_have = FIELDS[str(kind)]

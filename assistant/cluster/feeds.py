@@ -83,7 +83,7 @@ class Feeds:
             await feed.done
 
     def obey(self, mail: Mail) -> None:
-        """Do what another process asks of an answer of this one."""
+        """Carry out another process's order on an answer of this one."""
         feed = self._feeds.get(mail.message_id)
         if feed is None:
             return
@@ -146,7 +146,7 @@ class Feeds:
             raise next(filter(None, failures))
 
     def _note(self, feed: Feed, results: list[Any]) -> RedisError | None:
-        """Note what Redis has replied to an answer's commands; return what was wrong."""
+        """Note Redis's replies to an answer's commands; return the first error."""
         failure = next((result for result in results if isinstance(result, RedisError)), None)
         if failure or None in results:
             self._try_again(feed)

@@ -75,7 +75,7 @@ class FollowedAnswers:
         return {pk: followed for pk, followed in self._followed.items() if not followed.log.closed}
 
     async def look_after(self) -> None:
-        """Tell the other processes who reads their answers here, and end what has ended without Redis saying so."""
+        """Tell the other processes that their answers have readers here, and end those that Redis didn't end."""
         live = self.live()
         for pk, followed in live.items():
             self._mailbox.send(followed.owner, "attend", pk)
@@ -84,7 +84,7 @@ class FollowedAnswers:
 
 
 async def end_from_rows(live: dict[str, Followed]) -> None:
-    """Give readers the rest of what has ended in the database by now, and let go of those who wait too long."""
+    """Give readers the rest of the answers that have ended in the database, and end those that are lost."""
     try:
         ended = await STORING.run(lambda: list(Message.objects.filter(pk__in=live).ended()))
     except Exception:  # the database may be gone for a while

@@ -1,4 +1,4 @@
-"""Who writes which answer: a process holds its answers on short leases, and ends those of processes that are gone."""
+"""Leases: a process holds its answers for a short time each, and ends those of processes that are gone."""
 
 import logging
 import threading
@@ -36,7 +36,7 @@ def interrupt(messages: MessageQuerySet, dead: Sequence[str] = ()) -> int:
 
 
 def end(message: Message, dead: Sequence[str]) -> bool:
-    # Taken over first: of several processes one does it, and the one that was thought dead no longer can.
+    # Taken over first: of several processes only one can, and the one that was thought dead no longer writes.
     if not Message.objects.filter(pk=message.pk).abandoned(dead).hand_over(this_process()):
         return False
     message.process = this_process()
@@ -50,28 +50,28 @@ def end(message: Message, dead: Sequence[str]) -> bool:
 class Keeper:
     """Renews the leases of this process's answers, and ends the answers of processes that are gone.
 
-    A thread: one for all event loops of a WSGI process, and a busy loop loses no lease. It ends when nothing runs,
-    unless it is held.
+    It is a thread: one for all event loops of a WSGI process, and a busy loop loses no lease. It ends when no answer
+    runs, unless it is held.
     """
 
     def __init__(self, running: Callable[[], Sequence[Held]]) -> None:
         self._running = running
-        self._held = False
+        self._is_held = False
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
 
     def hold(self) -> None:
-        """Keep watch until `release`, whether anything runs or not."""
-        self._held = True
+        """Keep watch until `release`, whether an answer runs or not."""
+        self._is_held = True
         self.watch()
 
     def release(self) -> None:
-        self._held = False
+        self._is_held = False
         self._wake.set()
 
     def watch(self) -> None:
-        """Keep watch as long as something runs."""
+        """Keep watch as long as an answer runs."""
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._keep, name="assistant-leases", daemon=True)
@@ -79,19 +79,19 @@ class Keeper:
 
     def _keep(self) -> None:
         while self._is_wanted():
-            self._look_after()
+            self._renew_and_sweep()
             give_connections_back()
             self._wake.wait(LEASE.total_seconds() / 3)
             self._wake.clear()
 
     def _is_wanted(self) -> bool:
         with self._lock:
-            if self._held or self._running():
+            if self._is_held or self._running():
                 return True
             self._thread = None
             return False
 
-    def _look_after(self) -> None:
+    def _renew_and_sweep(self) -> None:
         try:
             self.renew()
             sweep()

@@ -1,4 +1,4 @@
-"""Mail between processes: each has a mailbox in Redis, with what others ask of the answers that it writes."""
+"""Mail between processes: each has a mailbox in Redis, with the others' orders about the answers that it writes."""
 
 from collections import deque
 from collections.abc import Callable, Iterator

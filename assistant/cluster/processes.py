@@ -1,4 +1,4 @@
-"""The processes of the service on this machine: each has a name of its own, and a lock that ends with it."""
+"""The processes of the service on this machine: each has its own name, and a lock that ends with it."""
 
 import logging
 import os
@@ -23,12 +23,12 @@ class Process:
         self.name = f"{socket.gethostname()[:60]}.{os.getpid()}.{secrets.token_hex(4)}"
         self._lock: int | None = None
         try:
-            self._take(folder)
+            self._lock_file(folder)
         except OSError as error:
             # Without the lock its answers end with their leases, a little later.
             logger.warning("process=%s state=not_locked reason=%s", self.name, error.strerror)
 
-    def _take(self, folder: Path) -> None:
+    def _lock_file(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         draft = folder / f"{self.name}.new"
         self._lock = os.open(draft, os.O_CREAT | os.O_WRONLY, 0o600)
@@ -64,7 +64,7 @@ def lock_file(folder: Path, name: str) -> Path:
 
 @contextmanager
 def dead_processes(folder: Path) -> Iterator[list[str]]:
-    """Hold the names of processes of this machine that have died; afterwards they are forgotten."""
+    """Yield the names of processes of this machine that have died; they are forgotten after the block."""
     with ExitStack() as stack:
         dead = [path for path in folder.glob("*.lock") if is_free(path, stack)]
         yield [path.stem for path in dead]
@@ -73,7 +73,7 @@ def dead_processes(folder: Path) -> Iterator[list[str]]:
 
 
 def is_free(path: Path, stack: ExitStack) -> bool:
-    """Tell whether nobody has the lock; it is then held until the stack ends."""
+    """Tell whether no process has the lock; it is then held until the stack ends."""
     try:
         file = stack.enter_context(path.open("rb"))
     except OSError:

@@ -21,7 +21,7 @@ from assistant.models import Message
 
 logger = logging.getLogger(__name__)
 
-# One connection writes, one waits for new entries, and the others serve those who ask whether Redis answers.
+# One connection writes, one waits for new entries, and the others are for single calls.
 CONNECTIONS = 4
 BLOCK_SECONDS = 2
 RETRY_SECONDS = 1.0
@@ -152,12 +152,12 @@ class RedisBus:
 
     # A failure is logged once, not at each try.
 
-    def _note_failure(self, what: str, error: Exception) -> None:
-        if what not in self._failing:
-            logger.warning("redis=%s state=failing error=%s", what, type(error).__name__, exc_info=error)
-        self._failing.add(what)
+    def _note_failure(self, task: str, error: Exception) -> None:
+        if task not in self._failing:
+            logger.warning("redis=%s state=failing error=%s", task, type(error).__name__, exc_info=error)
+        self._failing.add(task)
 
-    def _note_success(self, what: str) -> None:
-        if what in self._failing:
-            logger.info("redis=%s state=working", what)
-        self._failing.discard(what)
+    def _note_success(self, task: str) -> None:
+        if task in self._failing:
+            logger.info("redis=%s state=working", task)
+        self._failing.discard(task)

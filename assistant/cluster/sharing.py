@@ -70,8 +70,8 @@ async def stop(message: Message) -> Message:
 
 
 async def so_far(message: Message) -> Message:
-    """Return the message with as much of an answer as another process has written."""
-    if is_on() and not message.has_ended:
+    """Return the message with the text and the tool calls that another process has written so far."""
+    if is_on():
         message.take_events(await (await bus()).events(message))
     return message
 
@@ -82,7 +82,7 @@ async def refresh(message: Message) -> Message:
 
 
 def sealed_events(message: Message) -> list[str]:
-    """Return what is known of the stream of an answer whose process is gone, and let nothing be added to it."""
+    """Return the events in Redis of an answer whose process is gone, and end it there."""
     if not is_on():
         return []
     buses(get_settings().REDIS_URL)
@@ -90,12 +90,12 @@ def sealed_events(message: Message) -> list[str]:
 
     try:
         return seal(message)
-    except Exception:  # better ended without its text than running for ever
+    except Exception:  # an answer without its text is better than one that never ends
         logger.exception("message=%s state=text_lost", message.pk)
         return []
 
 
 async def aclose() -> None:
-    """Let go of Redis, once it has the last events."""
+    """Close the connection to Redis, once it has the last events."""
     if is_on():
         await buses(get_settings().REDIS_URL).aclose()

@@ -42,7 +42,7 @@ class WebSocketClient:
 
 @dataclass(frozen=True, slots=True)
 class InternalRequest:
-    """A request; `name` is the URL's."""
+    """A request to an endpoint; `name` is its URL's."""
 
     method: str
     name: str

@@ -26,7 +26,7 @@ EventSource = Callable[[Push | None], AsyncGenerator[NumberedEvent | None]]
 HEARTBEAT_SECONDS = 15.0
 HEARTBEAT = b": keep-alive\n\n"
 
-# Whether who asked can be given a stream; a batch that is answered in one piece says no for its items.
+# Whether the caller can get a stream; the items of a batch that is answered in one piece can't.
 can_stream: ContextVar[bool] = ContextVar("can_stream", default=True)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from assistant.answers.context import Brief, Turn, call, estimate, opening, windows
+from assistant.answers.context import Brief, Turn, call_model, estimate, first_messages, windows
 from assistant.errors import ContextTooLong, ModelError
 from assistant.events import Token
 from assistant.providers.base import Completion, ModelRequest
@@ -35,7 +35,7 @@ def brief(model: Any, turns: int, **fields: Any) -> Brief:
 
 def test_the_order_is_instructions_then_turns_then_the_prompt() -> None:
     asked = Brief(model=Window(0), prompt="new", turns=[Turn("q", "a")], instructions="be kind")
-    assert [(message["role"], message["content"]) for message in opening(asked, asked.turns)] == [
+    assert [(message["role"], message["content"]) for message in first_messages(asked, asked.turns)] == [
         ("system", "be kind"),
         ("user", "q"),
         ("assistant", "a"),
@@ -56,7 +56,7 @@ def test_the_window_of_the_model_bounds_what_is_given() -> None:
 
 
 async def answer(asked: Brief) -> str:
-    events = [event async for event in call(asked, ModelRequest(messages=()))]
+    events = [event async for event in call_model(asked, ModelRequest(messages=()))]
     assert isinstance(events[-1], Completion)
     return "".join(event.content for event in events if isinstance(event, Token))
 
