@@ -16,8 +16,12 @@ from rest_framework.response import Response
 
 from assistant.answers.answer import answer_of
 from assistant.api.base import ChatScopedView, choice, validate
-from assistant.api.fields import StrictCharField
-from assistant.api.serializers import ConversationDetailSerializer, ConversationSerializer, RenameSerializer
+from assistant.api.serializers import (
+    ConversationDetailSerializer,
+    ConversationSerializer,
+    RenameSerializer,
+    StrictCharField,
+)
 from assistant.errors import NotFound
 from assistant.models import Agent, Conversation, Message
 from wire.api.openapi import fails

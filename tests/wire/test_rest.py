@@ -16,7 +16,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from assistant.api.fields import StrictBooleanField, StrictCharField
+from assistant.api.serializers import StrictBooleanField, StrictCharField
 from wire.api.requests import client_address
 from wire.errors import WireError
 
