@@ -44,7 +44,7 @@ from assistant.models import Agent, APIKey, Conversation, Message
 from assistant.tools import toolbox
 from wire.api.openapi import event_stream, fails
 from wire.api.requests import client_address, flag, idempotency_key
-from wire.api.rest import Pages
+from wire.api.parsers import Pages
 from wire.api.sse import NO_SCOPE, EventStreamResponse, NoStream, can_stream, frames, pusher, read_cursor
 from wire.api.views import JSONView
 from wire.asgi import draining

@@ -14,7 +14,7 @@ from assistant.answers.reading import events_after
 from assistant.api.views import AnswerStream
 from assistant.websocket import protocol
 from assistant.websocket.calls import WebSocketClient, handshake
-from wire.api.rest import StrictJSONParser
+from wire.api.parsers import StrictJSONParser
 from wire.asgi import draining
 from wire.asgi.threads import Pool
 from wire.observe.request_id import acceptable, request_id

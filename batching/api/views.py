@@ -35,7 +35,7 @@ from batching.run.outbox import Outbox
 from batching.run.submission import Submission
 from wire.api.openapi import event_stream, fails
 from wire.api.requests import flag, idempotency_key
-from wire.api.rest import Pages
+from wire.api.parsers import Pages
 from wire.asgi import draining
 from wire.asgi.threads import give_connections_back
 from wire.observe.request_id import request_id

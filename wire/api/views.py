@@ -12,7 +12,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.views import APIView, set_rollback
 
-from wire.api.rest import AlwaysJSON, StrictJSONParser
+from wire.api.parsers import AlwaysJSON, StrictJSONParser
 from wire.errors import DATABASE_AWAY, Details, NoDatabase, WireError, envelope
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType
 
 from tests.processes import PATIENCE, Served
 from tests.upstream import until
-from tests.wire.test_server import served
+from tests.wire.server.test_server import served
 
 pytestmark = pytest.mark.server
 
