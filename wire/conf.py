@@ -13,11 +13,13 @@ from pydantic_core import ErrorDetails
 Count = Annotated[int, Field(ge=1, strict=True)]
 Seconds = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
 
-# Settings whose values are shown to nobody have names that end so.
+# Endings of the names of settings whose values no error shows.
 SECRETS = ("_KEY", "_SECRET", "_TOKEN")
 
+# The default of BODY_MAX_BYTES.
+BODY_MAX_BYTES = 2 * 1024 * 1024
 
-# What has been read.
+# The settings that were read, by their class.
 known: dict[type[Any], Any] = {}
 
 
@@ -43,6 +45,12 @@ def built[S](kind: type[S]) -> S:
         raise ImproperlyConfigured(
             f"{first['loc'][0]} can't be {shown(first)}: {first['msg'][0].lower()}{first['msg'][1:]}."
         ) from None
+
+
+def body_max_bytes() -> int:
+    """Return how many bytes a request's body may have where its view doesn't take more."""
+    limit: int = getattr(settings, "BODY_MAX_BYTES", BODY_MAX_BYTES)
+    return limit
 
 
 @receiver(setting_changed)

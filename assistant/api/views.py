@@ -43,8 +43,8 @@ from assistant.errors import AssistantError, Conflict, NotFound
 from assistant.models import Agent, APIKey, Conversation, Message
 from assistant.tools import toolbox
 from wire.api.openapi import event_stream, fails
+from wire.api.pagination import StrictCursorPagination
 from wire.api.requests import client_address, flag, idempotency_key
-from wire.api.parsers import Pages
 from wire.api.sse import NO_SCOPE, EventStreamResponse, NoStream, can_stream, frames, pusher, read_cursor
 from wire.api.views import JSONView
 from wire.asgi import draining
@@ -166,7 +166,7 @@ class AgentsView(ChatScopedView):
         return Response({"agents": AgentSerializer(agents, many=True).data})
 
 
-class NewestFirst(Pages):
+class NewestFirst(StrictCursorPagination):
     ordering = ("-updated_at", "-id")
 
 

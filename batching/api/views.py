@@ -34,8 +34,8 @@ from batching.run.execution import Execution, Terms
 from batching.run.outbox import Outbox
 from batching.run.submission import Submission
 from wire.api.openapi import event_stream, fails
+from wire.api.pagination import StrictCursorPagination
 from wire.api.requests import flag, idempotency_key
-from wire.api.parsers import Pages
 from wire.asgi import draining
 from wire.asgi.threads import give_connections_back
 from wire.observe.request_id import request_id
@@ -68,7 +68,7 @@ ANSWERED = OpenApiExample(
 )
 
 
-class NewestFirst(Pages):
+class NewestFirst(StrictCursorPagination):
     ordering = ("-created_at", "-id")
 
 
@@ -80,6 +80,11 @@ class BatchesView(BatchingView, ListAPIView[Batch]):
     serializer_class = BatchSerializer
     pagination_class = NewestFirst
     filter_backends = []
+
+    @classmethod
+    def max_body_bytes(cls) -> int:
+        settings = get_settings()
+        return max(settings.BATCH_MAX_BYTES, settings.BATCH_ASYNC_MAX_BYTES)
 
     @extend_schema(operation_id="batches", responses={200: BatchSerializer(many=True), **fails(400, 401, 403)})
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:

@@ -15,6 +15,7 @@ from django.test import Client
 
 import batching
 from tests.batching.conftest import answers, item
+from wire.server.body_limit import view_max_body_bytes
 
 PACKAGE = Path(batching.__file__).parent
 
@@ -35,6 +36,13 @@ def test_the_app_knows_nothing_of_assistants() -> None:
         assert not {name.partition(".")[0] for name in imported(path)} & {"assistant", "config", "tests"}, path
     with pytest.raises(ModuleNotFoundError):
         __import__("assistant")
+
+
+@pytest.mark.parametrize("target", [b"/api/batch", b"/api/again/batch", b"/de/translated/batch?stream=true"])
+def test_the_server_lets_a_body_be_as_large_as_a_batch_wherever_it_is_mounted(settings: Any, target: bytes) -> None:
+    settings.BATCH_ASYNC_MAX_BYTES = 5_000_000
+    assert view_max_body_bytes(target, "") == 5_000_000
+    assert view_max_body_bytes(target.replace(b"batch", b"batch/batch_1"), "") == 2 * 1024 * 1024
 
 
 def test_the_migrations_are_complete(committed: None) -> None:

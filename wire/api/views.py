@@ -12,7 +12,9 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.views import APIView, set_rollback
 
-from wire.api.parsers import AlwaysJSON, StrictJSONParser
+from wire.api.negotiation import JSONNegotiation
+from wire.api.parsers import StrictJSONParser
+from wire.conf import body_max_bytes
 from wire.errors import DATABASE_AWAY, Details, NoDatabase, WireError, envelope
 
 logger = logging.getLogger(__name__)
@@ -26,8 +28,17 @@ class JSONView(APIView):
 
     parser_classes = [StrictJSONParser]
     renderer_classes = [JSONRenderer]
-    content_negotiation_class = AlwaysJSON
+    content_negotiation_class = JSONNegotiation
     versioning_class = None
+
+    @classmethod
+    def max_body_bytes(cls) -> int:
+        """Return how many bytes the body of a request may have.
+
+        `manage.py serve` asks the class before the body arrives. A class that takes more than BODY_MAX_BYTES overrides
+        this and names a parser that reads as much.
+        """
+        return body_max_bytes()
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         response = super().dispatch(request, *args, **kwargs)

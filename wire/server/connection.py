@@ -118,16 +118,10 @@ class Connection(HTTPChannel):  # type: ignore[misc]  # Twisted has no types tha
             self.full.set()
             self.full = None
 
-    # What is refused before it has come.
-
-    @property
-    def max_bytes(self) -> int:
-        path: bytes = self._path.partition(b"?")[0]
-        limit: int = self.factory.server.limits.body(path.decode("latin-1"))
-        return limit
+    # What is refused before it has arrived.
 
     def allHeadersReceived(self) -> None:  # noqa: N802
-        if (self.length or 0) > self.max_bytes:
+        if self.requests[-1].is_too_large(self.length or 0):
             self.refuse(413)
         else:
             super().allHeadersReceived()

@@ -16,6 +16,7 @@ from twisted.web.http_headers import Headers
 
 from wire.asgi import draining
 from wire.errors import envelope
+from wire.server.body_limit import view_max_body_bytes
 
 logger = logging.getLogger("wire.access")
 
@@ -57,6 +58,7 @@ class ServerRequest(WebRequest):  # type: ignore[misc]  # daphne has no types
     """Whether the headers have left and parts of unknown length follow."""
     requestHeaders: Headers  # noqa: N815  # Twisted's name
     _received = 0
+    _max_body_bytes: int | None = None
 
     def __init__(self, channel: Any, queued: object = False) -> None:
         super().__init__(channel, queued, parsePOSTFormSubmission=False)
@@ -71,10 +73,20 @@ class ServerRequest(WebRequest):  # type: ignore[misc]  # daphne has no types
         if self.finished:
             return
         self._received += len(data)
-        if self._received > self.channel.max_bytes:
+        if self.is_too_large(self._received):
             self.channel.refuse(413)
         else:
             super().handleContentChunk(data)
+
+    def is_too_large(self, length: int) -> bool:
+        """Tell whether a body of this length is more than its view takes; the view is looked up where it matters."""
+        least: int = self.server.limits.BODY_MAX_BYTES
+        if length <= least:
+            return False
+        if self._max_body_bytes is None:
+            target: bytes = self.channel._path
+            self._max_body_bytes = view_max_body_bytes(target, self.server.root_path)
+        return length > max(least, self._max_body_bytes)
 
     def process(self) -> None:
         # daphne would believe it, and serve one path as another.
