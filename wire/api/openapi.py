@@ -1,4 +1,4 @@
-"""What the OpenAPI descriptions of both apps share."""
+"""Parts of OpenAPI descriptions that several apps share."""
 
 from typing import Any
 

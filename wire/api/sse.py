@@ -27,15 +27,15 @@ HEARTBEAT = b": keep-alive\n\n"
 
 # A request that came otherwise than through ASGI.
 NO_SCOPE: Mapping[str, Any] = MappingProxyType({})
-# Whether who asked can be given a stream; a batch that is answered in one piece says no for its items.
+# Whether the current request can have a stream for a response; a caller inside the process may say that it can't.
 can_stream: ContextVar[bool] = ContextVar("can_stream", default=True)
 
 
 class NoStream(WireError):
-    """Who asked for a stream can't be given one."""
+    """The request asks for a stream where `can_stream` says no."""
 
     status = 406
-    message = "A stream can't be the answer of an item; call this one on its own, or stream the batch."
+    message = "This request can't have a stream for a response: send it on its own, or ask for the whole as a stream."
 
 
 def frame(number: int, payload: str) -> bytes:

@@ -35,7 +35,7 @@ class JSONFormatter(logging.Formatter):
 
 
 def named(record: logging.LogRecord) -> dict[str, Any]:
-    """Return what a line of the form `batch=%s state=%s` names."""
+    """Return the fields that a line of the form `name=%s state=%s` names."""
     said = str(record.msg)
     names = NAMES.findall(said)
     if not (names and isinstance(record.args, tuple) and len(names) == len(record.args)):

@@ -87,7 +87,7 @@ def headers() -> dict[str, str]:
 def tracing_middleware(get_response: Any) -> Any:
     """Make each request a span, in the trace that its `traceparent` names.
 
-    What is called inside the process, as an item of a batch is, is part of a span already and has none of its own.
+    A request that is made inside the process belongs to a span already and gets none of its own.
     """
     if iscoroutinefunction(get_response):
 
