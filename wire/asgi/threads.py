@@ -26,7 +26,6 @@ from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.core.signals import request_finished, request_started
 from django.db import connections
 from django.db.backends.signals import connection_created
-from django.dispatch import receiver
 
 logger = logging.getLogger(__name__)
 
@@ -153,6 +152,7 @@ class Pool(Executor):
 
     def _run(self) -> None:
         here.keeps = True
+        connection_created.connect(keep)
         call: SimpleQueue[Job | None] = SimpleQueue()
         job = self._next(call)
         while job := job or self._awaited(call):
@@ -242,6 +242,9 @@ class RequestThreads:
     def __init__(self) -> None:
         # In the order in which they were used.
         self._idle: deque[Pool] = deque()
+        # Connected here and not at the import: a project that imports this may never have such a thread.
+        for signal in (request_started, request_finished):
+            signal.connect(drop_unfinished)
 
     def lend(self) -> ThreadSensitiveContext:
         """Return what a request's sync code finds its thread by; it is to be taken back."""
@@ -264,14 +267,12 @@ class RequestThreads:
             self._idle.popleft()
 
 
-@receiver(connection_created)
 def keep(connection: Any, **kwargs: Any) -> None:
     """Have Django leave a connection open when a request ends."""
     if here.keeps and connection.settings_dict["CONN_MAX_AGE"] == 0:
         connection.close_at = time.monotonic() + AGE
 
 
-@receiver([request_started, request_finished])
 def drop_unfinished(**kwargs: Any) -> None:
     """Leave no transaction to who comes next in this thread: Django closes no connection that is in one."""
     for connection in connections.all(initialized_only=True):
