@@ -22,7 +22,7 @@ def home(request: HttpRequest) -> HttpResponse:
 
 async def readyz(request: HttpRequest) -> JsonResponse:
     """Answer 200 when the database, the model and, where it is used, Redis do, else 503; 503 while it stops."""
-    if draining.begun.has_come:
+    if draining.started.is_set:
         return JsonResponse({"status": "stopping"}, status=503)
     missing = [name for name, check in CHECKS.items() if not await answers(name, check)]
     if missing:

@@ -65,7 +65,7 @@ def handshake(caller: WebSocketClient) -> HttpResponseBase:
 
     A browser sends its cookies along whatever page connects, and lets that page read, so another site's is refused.
     """
-    if draining.begun.has_come:
+    if draining.started.is_set:
         return json_error(503, draining.Stopping.message)
     request = built(APICall("GET", "agents"), caller)
     if not may_connect(request):

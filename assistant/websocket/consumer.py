@@ -57,7 +57,7 @@ class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ha
             try:
                 await super().__call__(scope, receive, send)
             finally:
-                draining.begun.forget(self.leave)
+                draining.started.remove_callback(self.leave)
             for reader in self.reading.values():
                 reader.cancel()
 
@@ -66,7 +66,7 @@ class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ha
         if response.status_code >= 300:
             await self.refuse(response)
         await self.accept(headers=self.named())
-        draining.begun.call(self.leave)
+        draining.started.add_callback(self.leave)
         logger.info("socket=open client=%s", ":".join(map(str, self.scope.get("client") or ())))
 
     def named(self) -> list[tuple[bytes, bytes]]:

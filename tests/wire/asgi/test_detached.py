@@ -204,9 +204,9 @@ async def test_what_fails_after_it_was_handed_over_is_told_at_once_and_not_kept(
 
 def taken(scope: Any, content: AsyncGenerator[bytes] | None = None) -> None:
     """Do what a response does that hands its stream over."""
-    stream = detached.taker(scope)
+    stream = detached.detached_stream(scope)
     assert stream
-    stream.take(content or parts.stream(), whole=True)
+    stream.detach(content or parts.stream(), unchanged=True)
 
 
 async def test_a_stream_that_fails_at_once_leaves_django_to_its_end() -> None:
