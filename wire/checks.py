@@ -23,7 +23,7 @@ SESSION = "django.contrib.sessions.middleware.SessionMiddleware"
 # Django's checks that a subclass can't pass. `check_missing` takes their place.
 REPLACED = (base.check_security_middleware, base.check_xframe_options_middleware, csrf.check_csrf_middleware)
 
-# The middleware that a project needs, by the number of Django's own warning; what is missing without it.
+# The middleware that a project needs, by the number of Django's own warning, and the effect without it.
 NEEDED = [
     ("001", SECURITY, "the settings SECURE_HSTS_SECONDS, SECURE_SSL_REDIRECT and the other SECURE_* have no effect"),
     ("002", X_FRAME, "other sites can show your pages in a frame (clickjacking)"),
@@ -118,7 +118,7 @@ RULES = [
 
 
 def has_session_app() -> bool:
-    """Tell whether Django's own checks look at the session's cookie, whatever the middleware."""
+    """Tell whether Django's own checks look at the session's cookie for any middleware."""
     return "django.contrib.sessions" in settings.INSTALLED_APPS
 
 

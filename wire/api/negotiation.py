@@ -1,4 +1,4 @@
-"""Content negotiation: JSON, whatever `Accept` says."""
+"""Content negotiation for JSON APIs, which ignores `Accept`."""
 
 from typing import Any
 
