@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from wire.conf import Count, Seconds, read
+from wire.conf import Count, Seconds, read_settings
 
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(strict=True))
@@ -48,4 +48,4 @@ def get_settings() -> AssistantSettings:
 
     Raises `ImproperlyConfigured` with a sentence naming the value that can't be used.
     """
-    return read(AssistantSettings)
+    return read_settings(AssistantSettings)

@@ -35,7 +35,7 @@ from batching.models import Batch, BatchItem, Webhook
 from batching.records.masking import masked_address
 from wire.admin import ReadOnly
 from wire.asgi.threads import give_connections_back
-from wire.observe.durations import spoken
+from wire.observe.durations import format_duration
 from wire.observe.request_id import request_id
 
 # What may be done beside viewing: cancelling and retrying; reading what was asked and answered.
@@ -279,7 +279,7 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
 
     @admin.display(description="slowest", ordering="slowest")
     def slowest_item(self, batch: Batch) -> str:
-        return "-" if batch.slowest is None else spoken(batch.slowest)
+        return "-" if batch.slowest is None else format_duration(batch.slowest)
 
     @admin.display(description="retries of it")
     def retries(self, batch: Batch) -> SafeString | str:
@@ -294,7 +294,7 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
 
     @admin.display(ordering="duration")
     def total_time(self, batch: Batch) -> str:
-        return "-" if batch.duration is None else spoken(batch.duration)
+        return "-" if batch.duration is None else format_duration(batch.duration)
 
     @admin.display(description="webhook")
     def told(self, batch: Batch) -> str:

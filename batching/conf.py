@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
-from wire.conf import Count, Seconds, read
+from wire.conf import Count, Seconds, read_settings
 
 Prefixes = Annotated[tuple[Annotated[str, Field(pattern=r"^/")], ...], Field(strict=False, min_length=1)]
 SIGNING_KEY = r"^(whsec_([A-Za-z0-9+/]{4}){8,21}([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)?$"
@@ -68,4 +68,4 @@ def get_settings() -> BatchingSettings:
 
     Raises `ImproperlyConfigured` with a sentence naming the value that can't be used.
     """
-    return read(BatchingSettings)
+    return read_settings(BatchingSettings)

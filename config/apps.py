@@ -1,4 +1,4 @@
-"""The service as an app: what is asked once Django is set up, in each of its processes."""
+"""The service as an app: checks and exporters that start with Django, in each process."""
 
 from django.apps import AppConfig
 from django.conf import settings
@@ -10,7 +10,7 @@ class ServiceConfig(AppConfig):
     verbose_name = "Service"
 
     def ready(self) -> None:
-        from config import observe, production, throttles  # noqa: F401  # they want the apps to be there
+        from config import observe, production, throttles  # noqa: F401  # they import models
 
         production.check(settings)
         observe.begin()

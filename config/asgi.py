@@ -12,9 +12,9 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 try:
     django_application = get_asgi_application()
 except ImproperlyConfigured as error:
-    sys.exit(f"{error}")  # as manage.py says it, whatever server imports this
+    sys.exit(f"{error}")  # one line, as from manage.py, under any server
 
-from channels.routing import ProtocolTypeRouter, URLRouter  # what follows wants Django set up
+from channels.routing import ProtocolTypeRouter, URLRouter  # these imports need Django to be set up
 from django.conf import settings
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.urls import re_path
@@ -29,7 +29,7 @@ from wire.asgi.lifespan import Application, ASGIMessage, Lifespan, Receive, Send
 
 
 def with_static_files(application: ASGIHandler) -> Application:
-    """Serve static files around Django: in development where they lie, else what `collectstatic` gathered."""
+    """Serve static files around Django: from the apps in development, otherwise from `collectstatic`'s directory."""
     if settings.DEBUG:
         return ASGIStaticFilesHandler(application)
     served: Application = ServeStaticASGI(
@@ -42,7 +42,7 @@ def with_static_files(application: ASGIHandler) -> Application:
 
 
 async def refuse_websocket(scope: ASGIMessage, receive: Receive, send: Send) -> None:
-    """Answer 403: there is no WebSocket at this path."""
+    """Refuse the handshake with 403: there is no WebSocket at this path."""
     await receive()
     await send({"type": "websocket.close"})
 
@@ -53,7 +53,7 @@ async def startup() -> None:
 
 
 async def shutdown() -> None:
-    """End what calls the assistant before the assistant."""
+    """Shut down batches first: their items call the assistant."""
     await batching.shutdown()
     await assistant.shutdown()
 

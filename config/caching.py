@@ -1,11 +1,11 @@
-"""How the cache writes what it keeps in Redis."""
+"""The serializer of the cache in Redis."""
 
 import json
 from typing import Any
 
 
 class JSONSerializer:
-    """Django's own is pickle, and reading that runs whatever code somebody wrote into Redis."""
+    """JSON instead of Django's pickle: a pickle in Redis could run any code."""
 
     def dumps(self, value: Any) -> str:
         return json.dumps(value)

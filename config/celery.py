@@ -15,15 +15,15 @@ app.conf.update(
     accept_content=["json"],
     task_serializer="json",
     worker_prefetch_multiplier=1,
-    # A worker waits for its broker as long as it takes.
+    # A worker waits for its broker without a limit.
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
     broker_transport_options={
-        # Seconds after which Redis hands out again what nobody has acknowledged: more than a slice takes.
+        # Seconds after which Redis redelivers a task without acknowledgement: longer than a slice takes.
         "visibility_timeout": max(3600, 2 * (settings.BATCH_SLICE + settings.BATCH_ITEM_TIMEOUT)),
         "socket_connect_timeout": 5,
     },
-    # Django's LOGGING holds in workers too.
+    # Workers use Django's LOGGING too.
     worker_hijack_root_logger=False,
     worker_redirect_stdouts=False,
 )

@@ -1,4 +1,4 @@
-"""The admin's front page: what went on in the last hour, day or week, and what goes on now."""
+"""The admin's front page: statistics of the last hour, day or week, and running work."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +16,7 @@ from wire.observe.statistics import PERIODS, Period
 
 @dataclass(frozen=True)
 class Console:
-    """What a user may see of a period."""
+    """The statistics of a period that a user may see."""
 
     period: Period
     user: Any
@@ -38,7 +38,7 @@ class Console:
 
     @property
     def may_name(self) -> bool:
-        """Tell whether callers may be named."""
+        """Tell whether the user may see callers' names."""
         users = get_user_model()._meta
         return bool(self.user.has_perm(f"{users.app_label}.view_{users.model_name}"))
 

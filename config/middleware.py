@@ -1,4 +1,4 @@
-"""The service's own middleware."""
+"""The service's middleware: health checks, and the protection of development servers."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -21,47 +21,47 @@ FORWARDING = {"Forwarded", "X-Real-Ip", "Via"}
 def health_middleware(
     get_response: Callable[[HttpRequest], Any],
 ) -> Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]:
-    """Answer `GET /healthz` before sessions, users and hosts are looked at.
+    """Answer `GET /healthz` before the middleware for sessions, users and hosts.
 
-    Each of those costs a change of thread, which takes long beside streams at full speed; and who asks for a
-    process's health asks for it by its address, which no ALLOWED_HOSTS has.
+    Each of those may change threads, which takes long beside streams at full speed. And a health check uses the
+    process's address, which isn't in ALLOWED_HOSTS.
     """
     if iscoroutinefunction(get_response):
 
-        async def in_the_loop(request: HttpRequest) -> HttpResponseBase:
-            response: HttpResponseBase = healthy() if asks(request) else await get_response(request)
+        async def call_async(request: HttpRequest) -> HttpResponseBase:
+            response: HttpResponseBase = health_response() if is_health_check(request) else await get_response(request)
             return response
 
-        return in_the_loop
+        return call_async
 
-    def in_a_thread(request: HttpRequest) -> HttpResponseBase:
-        response: HttpResponseBase = healthy() if asks(request) else get_response(request)
+    def call(request: HttpRequest) -> HttpResponseBase:
+        response: HttpResponseBase = health_response() if is_health_check(request) else get_response(request)
         return response
 
-    return in_a_thread
+    return call
 
 
 @sync_and_async_middleware
 def development_middleware(
     get_response: Callable[[HttpRequest], Any],
 ) -> Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]:
-    """Answer 403 to whoever isn't on this machine, or comes through a proxy: in development nobody needs an account."""
+    """Answer 403 to other machines and through proxies: in development, a caller needs no account."""
     if iscoroutinefunction(get_response):
 
-        async def in_the_loop(request: HttpRequest) -> HttpResponseBase:
-            response: HttpResponseBase = stranger_refused(request) or await get_response(request)
+        async def call_async(request: HttpRequest) -> HttpResponseBase:
+            response: HttpResponseBase = refuse_remote(request) or await get_response(request)
             return response
 
-        return in_the_loop
+        return call_async
 
-    def in_a_thread(request: HttpRequest) -> HttpResponseBase:
-        response: HttpResponseBase = stranger_refused(request) or get_response(request)
+    def call(request: HttpRequest) -> HttpResponseBase:
+        response: HttpResponseBase = refuse_remote(request) or get_response(request)
         return response
 
-    return in_a_thread
+    return call
 
 
-def stranger_refused(request: HttpRequest) -> JsonResponse | None:
+def refuse_remote(request: HttpRequest) -> JsonResponse | None:
     address = request.META.get("REMOTE_ADDR") or "unknown"
     forwarded = [name for name in request.headers if name.startswith("X-Forwarded-") or name in FORWARDING]
     if is_local(address) and not forwarded:
@@ -72,12 +72,12 @@ def stranger_refused(request: HttpRequest) -> JsonResponse | None:
     return json_error(403, "This is a development server, for its own machine alone.")
 
 
-def asks(request: HttpRequest) -> bool:
+def is_health_check(request: HttpRequest) -> bool:
     return request.path == "/healthz" and request.method in ("GET", "HEAD")
 
 
-def healthy() -> JsonResponse:
+def health_response() -> JsonResponse:
     response = JsonResponse({"status": "ok"})
-    # CommonMiddleware, which would add it, comes later.
+    # CommonMiddleware adds it, but runs later.
     response.headers["Content-Length"] = str(len(response.content))
     return response

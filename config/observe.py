@@ -1,4 +1,4 @@
-"""Metrics and traces of a process that its environment asks for, whatever the process is."""
+"""Metrics and traces, for each process whose environment turns them on."""
 
 import logging
 from secrets import compare_digest
@@ -20,7 +20,7 @@ def begin() -> None:
 
 
 def export_spans(endpoint: str, service: str) -> None:
-    """Send spans in batches from a thread; when the process ends, those that are left."""
+    """Send spans in batches from a thread, and the rest when the process ends."""
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
@@ -38,14 +38,14 @@ def export_spans(endpoint: str, service: str) -> None:
 
 
 def register_metrics() -> None:
-    """Have the apps count what Prometheus is told: importing these switches them on."""
+    """Turn on the metrics of the apps: their import registers them."""
     import assistant.metrics  # noqa: F401
     import batching.metrics  # noqa: F401
     import wire.observe.metrics  # noqa: F401
 
 
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Answer `GET /metrics` with this process's metrics, where METRICS_TOKEN is sent (`Authorization: Bearer ...`)."""
+    """Return this process's metrics for `GET /metrics` with METRICS_TOKEN (`Authorization: Bearer ...`)."""
     from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -57,7 +57,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 
 def serve_metrics(host: str, port: int) -> None:
-    """Serve this process's metrics from a thread; a second process with the same environment goes without."""
+    """Serve this process's metrics from a thread. A second process with the same port serves none."""
     from prometheus_client import start_http_server
 
     register_metrics()

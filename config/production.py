@@ -1,4 +1,4 @@
-"""What the service refuses to start with. `config.apps` asks in every process, whatever server or command it runs."""
+"""Settings with which the service refuses to start. `config.apps` checks them in every process, for any command."""
 
 from collections.abc import Callable, Iterable, Iterator
 from ipaddress import ip_address
@@ -18,7 +18,7 @@ from rest_framework.request import Request
 Settings = Any  # Django's, or a namespace with the same names
 Rule = tuple[Callable[[Settings], object], str]
 
-# More than this isn't a cap any more: each request that is under way may cost as much memory or disk.
+# A larger limit of a body protects nothing: each open request may use as much memory or disk.
 MOST_BYTES = 1024**3
 LEAST_TOKEN = 16
 LOOSE_SOURCES = {"'unsafe-inline'", "'unsafe-eval'", "*", "http:", "https:"}
@@ -26,13 +26,13 @@ IN_PROCESS = ("locmem", "dummy", "filebased", "InMemory", "memory:", "filesystem
 
 
 def check(settings: Settings) -> None:
-    """Raise `ImproperlyConfigured` with a sentence for each weakness, if there is any."""
+    """Raise `ImproperlyConfigured` with a sentence for each weakness."""
     if said := list(weaknesses(settings)):
         raise ImproperlyConfigured("\n".join(said))
 
 
 def weaknesses(settings: Settings) -> Iterator[str]:
-    """Yield a sentence for each setting with which the service would be open, or wrong."""
+    """Yield a sentence for each setting that is insecure or wrong."""
     for is_weak, sentence in DEVELOPMENT if settings.DEBUG else PRODUCTION:
         if is_weak(settings):
             yield sentence
@@ -47,7 +47,7 @@ def is_local(host: str) -> bool:
 
 
 def is_weak_key(key: str) -> bool:
-    """Ask what `manage.py check --deploy` asks of a key."""
+    """Apply the rules of `manage.py check --deploy` to a key."""
     return (
         len(key) < SECRET_KEY_MIN_LENGTH
         or len(set(key)) < SECRET_KEY_MIN_UNIQUE_CHARACTERS
@@ -76,13 +76,13 @@ def caps_nothing(settings: Settings) -> bool:
     return any(not cap or not 0 < cap <= MOST_BYTES for cap in (*caps, settings.DATA_UPLOAD_MAX_MEMORY_SIZE))
 
 
-def lets_anybody_in(settings: Settings) -> bool:
-    """Have the permission classes that views take by default look at a stranger's call."""
+def allows_anonymous(settings: Settings) -> bool:
+    """Tell whether the default permission classes allow an anonymous call from another machine."""
     classes = settings.REST_FRAMEWORK.get("DEFAULT_PERMISSION_CLASSES", [])
-    return all(import_string(name)().has_permission(strangers_call(), None) for name in classes)
+    return all(import_string(name)().has_permission(anonymous_call(), None) for name in classes)
 
 
-def strangers_call() -> Request:
+def anonymous_call() -> Request:
     call = HttpRequest()
     call.method, call.META["REMOTE_ADDR"] = "GET", "192.0.2.1"
     request = Request(call)
@@ -111,13 +111,13 @@ def listed(sources: Any) -> Iterable[Any]:
 def pickles(settings: Settings) -> bool:
     named = [getattr(settings, name, "") for name in SERIALIZERS]
     named += [
-        cache.get("OPTIONS", {}).get("serializer", "pickle") for cache in settings.CACHES.values() if keeps(cache)
+        cache.get("OPTIONS", {}).get("serializer", "pickle") for cache in settings.CACHES.values() if is_shared(cache)
     ]
     return "pickle" in str(named).lower()
 
 
-def keeps(cache: dict[str, Any]) -> bool:
-    """Tell whether others could write what this cache reads."""
+def is_shared(cache: dict[str, Any]) -> bool:
+    """Tell whether other processes can write what this cache reads."""
     return not cache["BACKEND"].endswith(("LocMemCache", "DummyCache"))
 
 
@@ -189,17 +189,20 @@ PRODUCTION: list[Rule] = [
         "BODY_MAX_BYTES, BATCH_MAX_BYTES, BATCH_ASYNC_MAX_BYTES and DATA_UPLOAD_MAX_MEMORY_SIZE have to be caps: "
         f"from 1 to {MOST_BYTES}.",
     ),
-    (lets_anybody_in, "DEFAULT_PERMISSION_CLASSES let anybody call the API: name one that wants to know who calls."),
+    (
+        allows_anonymous,
+        "DEFAULT_PERMISSION_CLASSES let anonymous callers use the API: name one that requires authentication.",
+    ),
     (
         lambda s: (
-            not lets_anybody_in(s)
+            not allows_anonymous(s)
             and "assistant.api.permissions.HasScope" not in s.REST_FRAMEWORK["DEFAULT_PERMISSION_CLASSES"]
         ),
         "DEFAULT_PERMISSION_CLASSES has to hold assistant.api.permissions.HasScope: keys would pass their scopes.",
     ),
     (
         lambda s: not s.REST_FRAMEWORK.get("DEFAULT_AUTHENTICATION_CLASSES"),
-        "DEFAULT_AUTHENTICATION_CLASSES has to name a class: nobody could call.",
+        "DEFAULT_AUTHENTICATION_CLASSES is empty, so every call would be refused: name a class.",
     ),
     (
         lambda s: (
@@ -210,7 +213,7 @@ PRODUCTION: list[Rule] = [
     ),
     (is_off("THROTTLE_KEY"), "THROTTLE_KEY has to say how many requests an API key may send, such as 600/minute."),
     (is_off("THROTTLE_USER"), "THROTTLE_USER has to say how many requests a user may send, such as 1200/minute."),
-    (is_off("THROTTLE_LOGIN"), "THROTTLE_LOGIN has to say how often somebody may try to log in, such as 10/minute."),
+    (is_off("THROTTLE_LOGIN"), "THROTTLE_LOGIN has to say how many attempts to log in are allowed, such as 10/minute."),
     (
         lambda s: s.REST_FRAMEWORK.get("NUM_PROXIES") is None,
         "NUM_PROXIES has to say how many proxies stand before the service, 0 for none: without it each client "
@@ -254,5 +257,5 @@ PRODUCTION: list[Rule] = [
         lambda s: s.METRICS_TOKEN and len(s.METRICS_TOKEN) < LEAST_TOKEN,
         f"METRICS_TOKEN has to have {LEAST_TOKEN} characters or more.",
     ),
-    (pickles, "pickle may not be a serializer, for sessions, caches or Celery: who writes there could run code."),
+    (pickles, "pickle may not be a serializer of sessions, caches or Celery: data in it can run code. Use JSON."),
 ]

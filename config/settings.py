@@ -159,8 +159,8 @@ MIDDLEWARE = [
     "wire.asgi.middleware.MessageMiddleware",
     "wire.asgi.middleware.XFrameOptionsMiddleware",
 ]
-# They look for Django's middlewares by their names alone; config.production finds these too.
-SILENCED_SYSTEM_CHECKS = ["security.W001", "security.W002", "security.W003"]
+# The proxy redirects to https:// (deploy/nginx), and subdomains aren't the service's.
+SILENCED_SYSTEM_CHECKS = ["wire.W005", "wire.W008", "wire.W021"]
 
 ROOT_URLCONF = "config.urls"
 ASGI_APPLICATION = "config.asgi.application"
@@ -229,9 +229,9 @@ REST_FRAMEWORK = {
         "assistant.api.permissions.IsAuthenticatedOrDevelopment",
         "assistant.api.permissions.HasScope",
     ],
-    "DEFAULT_PARSER_CLASSES": ["wire.api.rest.StrictJSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["wire.api.parsers.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "wire.api.rest.AlwaysJSON",
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "wire.api.negotiation.JSONNegotiation",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "wire.api.views.exception_handler",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",

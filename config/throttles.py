@@ -1,7 +1,7 @@
-"""How often each API key, each user and each address may call, counted in Redis where there is one.
+"""Rate limits of API keys, users and addresses, counted in Redis where it is used.
 
-A count is one script that Redis runs whole, so that calls at once never pass a limit together, whichever process they
-reach. While Redis doesn't answer, each process counts for itself, one call after the other.
+Redis counts in one script, so that simultaneous calls can't exceed a limit together, in any process. While Redis
+doesn't respond, each process counts for itself, one call after the other.
 """
 
 import logging
@@ -33,13 +33,13 @@ from wire.once import once
 
 logger = logging.getLogger(__name__)
 
-# A slow Redis may cost a call so many seconds.
+# The longest time that a slow Redis may delay a call.
 SOCKET_SECONDS = 1.0
 # The storage of `limits` in a process's own memory fails, or counts too little, when two threads use it at once.
 COUNTING = Lock()
 # How often each address may try a name that was tried too often in all.
 SLOW_LOGIN = "1/minute"
-# Where tokens are counted; the interpreter waits for what is still to be counted when it ends.
+# The thread that counts tokens; at its end, the interpreter waits for it.
 CHARGING = ThreadPoolExecutor(max_workers=1, thread_name_prefix="throttle")
 
 
@@ -59,7 +59,7 @@ def shared(url: str) -> SlidingWindowCounterRateLimiter:
 
 
 def counted(ask: Callable[[SlidingWindowCounterRateLimiter], float | None]) -> float | None:
-    """Ask the shared counts, or this process's own while they can't be reached."""
+    """Use the shared counts, or this process's own while Redis can't be reached."""
     if settings.REDIS_URL:
         try:
             return ask(shared(settings.REDIS_URL))
@@ -70,7 +70,7 @@ def counted(ask: Callable[[SlidingWindowCounterRateLimiter], float | None]) -> f
 
 
 def wait(limits: str, *who: str) -> float | None:
-    """Count a call; return None where it is within all limits (`600/minute; 5000/hour`), else the seconds to wait."""
+    """Count a call; return None if it is within all limits (`600/minute; 5000/hour`), otherwise the seconds to wait."""
     return counted(lambda limiter: hit(limiter, parse_many(limits), who)) if limits else None
 
 
@@ -82,7 +82,7 @@ def hit(limiter: SlidingWindowCounterRateLimiter, items: list[RateLimitItem], wh
 
 
 class Throttle(BaseThrottle):
-    """Refuses who calls too often; a subclass says who is counted, and by which setting."""
+    """Refuses calls over a limit. A subclass names the caller that it counts and the setting with the limit."""
 
     setting: str
 
@@ -103,7 +103,7 @@ class Throttle(BaseThrottle):
 
 
 class KeyThrottle(Throttle):
-    """Counts the calls of each API key, under a limit of its own where it has one."""
+    """Limits the calls of each API key, by the key's own limit if it has one."""
 
     setting = "THROTTLE_KEY"
 
@@ -116,7 +116,7 @@ class KeyThrottle(Throttle):
 
 
 class UserThrottle(Throttle):
-    """Counts the calls of each user, whatever key or session they come with, and of each address of strangers."""
+    """Limits the calls of each user over all keys and sessions, and of each address without a user."""
 
     setting = "THROTTLE_USER"
 
@@ -127,7 +127,7 @@ class UserThrottle(Throttle):
 
 
 class TokenThrottle(BaseThrottle):
-    """Refuses views that cost tokens (`costs_tokens = True`) to who has used up theirs, or their key's."""
+    """Refuses calls of views that cost tokens (`costs_tokens = True`) once the caller's or the key's are used up."""
 
     def allow_request(self, request: Request, view: Any) -> bool:
         self.seconds = None
@@ -142,7 +142,7 @@ class TokenThrottle(BaseThrottle):
 
 
 def purses(caller: str, key: APIKey | None) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield what an answer's tokens are counted under: limits, and whose they are."""
+    """Yield the limits of an answer's tokens, each with the caller or key that it belongs to."""
     if settings.THROTTLE_TOKENS:
         yield settings.THROTTLE_TOKENS, ("tokens", caller)
     if key and key.tokens_per_minute:
@@ -150,7 +150,7 @@ def purses(caller: str, key: APIKey | None) -> Iterator[tuple[str, tuple[str, ..
 
 
 def spent(limits: str, who: tuple[str, ...]) -> float | None:
-    """Return None where there are tokens left, else the seconds until there are."""
+    """Return None if tokens are left, otherwise the seconds until there are."""
     items = parse_many(limits)
     return counted(lambda limiter: left(limiter.storage, items, who))
 
@@ -161,7 +161,7 @@ def left(storage: Any, items: list[RateLimitItem], who: tuple[str, ...]) -> floa
 
 
 def spend(tokens: int, limits: str, who: tuple[str, ...]) -> None:
-    """Count what an answer cost, also where that is more than was left: how much it is shows at its end only."""
+    """Count the tokens of an answer, even over the limit: their number is known only at its end."""
     for item in parse_many(limits):
         key, seconds = item.key_for(*who), item.get_expiry()
         counted(lambda limiter, key=key, seconds=seconds: limiter.storage.incr(key, seconds, tokens))  # type: ignore[misc]
@@ -169,7 +169,7 @@ def spend(tokens: int, limits: str, who: tuple[str, ...]) -> None:
 
 @receiver(answer_ended)
 def charge(message: Message, **kwargs: Any) -> None:
-    """Have a thread count an answer's tokens: this runs in the event loop, which may not wait for Redis."""
+    """Count an answer's tokens in a thread: the event loop, which runs this, may not wait for Redis."""
     tokens = message.spent.input_tokens + message.spent.output_tokens
     for purse in purses(message.caller, message.api_key) if tokens else ():
         CHARGING.submit(spend, tokens, *purse)

@@ -1,4 +1,4 @@
-"""The service's own pages and its health."""
+"""The service's home page and its readiness."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -21,19 +21,19 @@ def home(request: HttpRequest) -> HttpResponse:
 
 
 async def readyz(request: HttpRequest) -> JsonResponse:
-    """Answer 200 when the database, the model and, where it is used, Redis do, else 503; 503 while it stops."""
-    if draining.begun.has_come:
+    """Return 200 if the database, the model and Redis (where it is used) respond, otherwise 503; 503 while it stops."""
+    if draining.started.is_set:
         return JsonResponse({"status": "stopping"}, status=503)
-    missing = [name for name, check in CHECKS.items() if not await answers(name, check)]
+    missing = [name for name, check in CHECKS.items() if not await passes(name, check)]
     if missing:
         return JsonResponse({"status": "unavailable", "missing": missing}, status=503)
     return JsonResponse({"status": "ok"})
 
 
-async def answers(name: str, check: Callable[[], Awaitable[None]]) -> bool:
+async def passes(name: str, check: Callable[[], Awaitable[None]]) -> bool:
     try:
         await check()
-    except Exception:  # whatever it is, it isn't ready
+    except Exception:  # any error means that the service isn't ready
         logger.exception("check=%s state=failed", name)
         return False
     return True

@@ -1,7 +1,7 @@
-"""What both apps stand on.
+"""The layer between a socket and a view, for any Django app.
 
-Between a socket and a view: strict JSON, errors of one shape, request ids, event streams, the server. Beside them:
-logs, metrics, traces, and what the admins have in common.
+Strict JSON, errors of one shape, request ids, event streams, the server; and logs, metrics, traces and admin classes
+that several apps share.
 """
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""What the admins of both apps have in common."""
+"""Classes for the admin of any app."""
 
 from typing import Any
 
@@ -6,7 +6,10 @@ from django.http import HttpRequest
 
 
 class ReadOnly:
-    """What is recorded is read, not edited. Whoever may delete it still may: else no user who has some could be."""
+    """A mixin for records: they are viewed, not added or changed.
+
+    Deletion stays a permission: otherwise no user who has records could be deleted.
+    """
 
     def has_add_permission(self, request: HttpRequest, *args: Any) -> bool:
         return False

@@ -1,4 +1,4 @@
-"""An app's settings as a typed value, read from Django's."""
+"""An app's settings as a typed object, read from Django's."""
 
 from dataclasses import fields
 from typing import Annotated, Any
@@ -13,27 +13,29 @@ from pydantic_core import ErrorDetails
 Count = Annotated[int, Field(ge=1, strict=True)]
 Seconds = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
 
-# Settings whose values are shown to nobody have names that end so.
+# Endings of the names of settings whose values no error shows.
 SECRETS = ("_KEY", "_SECRET", "_TOKEN")
 
+# The default of BODY_MAX_BYTES.
+BODY_MAX_BYTES = 2 * 1024 * 1024
 
-# What has been read.
-known: dict[type[Any], Any] = {}
+# The settings that were read, by their class.
+cache: dict[type[Any], Any] = {}
 
 
-def read[S](kind: type[S]) -> S:
+def read_settings[S](kind: type[S]) -> S:
     """Return `kind`, a pydantic dataclass, with the Django settings named as its fields, as they are now.
 
-    Raises `ImproperlyConfigured` with a sentence naming the value that can't be used.
+    Raises `ImproperlyConfigured` with a sentence that names the invalid value.
     """
-    before = known  # what is being read while a test changes a setting isn't kept
-    made: S | None = before.get(kind)
-    if made is None:
-        made = before[kind] = built(kind)
-    return made
+    current = cache  # a test that changes a setting meanwhile replaces it
+    result: S | None = current.get(kind)
+    if result is None:
+        result = current[kind] = build(kind)
+    return result
 
 
-def built[S](kind: type[S]) -> S:
+def build[S](kind: type[S]) -> S:
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # a dataclass
     values: dict[str, Any] = {name: getattr(settings, name) for name in names if hasattr(settings, name)}
     try:
@@ -45,13 +47,19 @@ def built[S](kind: type[S]) -> S:
         ) from None
 
 
+def body_max_bytes() -> int:
+    """Return how many bytes a request's body may have where its view doesn't take more."""
+    limit: int = getattr(settings, "BODY_MAX_BYTES", BODY_MAX_BYTES)
+    return limit
+
+
 @receiver(setting_changed)
-def forget(**kwargs: Any) -> None:
-    """Read settings again once a test has changed one."""
-    global known
-    known = {}
+def clear_cache(**kwargs: Any) -> None:
+    """Read the settings again after a test has changed one."""
+    global cache
+    cache = {}
 
 
 def shown(error: ErrorDetails) -> str:
-    """Return the value that can't be used, unless it is a secret."""
+    """Return the invalid value, unless it is a secret."""
     return "what it is" if str(error["loc"][0]).endswith(SECRETS) else repr(error["input"])

@@ -24,10 +24,10 @@ SENTENCES = {
 
 
 class WireError(Exception):
-    """Base of the errors that a client may be told of.
+    """Base of the errors that a client may see.
 
-    `status` is the HTTP status, `message` one sentence for a person, `details` what is wrong with which field,
-    `retry_after` seconds after which the same call may work, `retryable` whether it may.
+    `status` is the HTTP status, `message` one sentence for a person, `details` the errors by field, `retry_after` the
+    seconds after which the same call may succeed, `retryable` whether it may.
     """
 
     status: int = 500
@@ -47,30 +47,30 @@ class WireError(Exception):
 
 
 class NoDatabase(WireError):
-    """The database can't be reached, or was lost on the way; the operator must act, and the caller may come back."""
+    """The database can't be reached or the connection broke: the operator must act, the caller may retry."""
 
     status = 503
     message = "The database can't be reached right now."
     retry_after = 5
 
 
-# What Django raises then.
+# Django's exceptions in that case.
 DATABASE_AWAY = (OperationalError, InterfaceError)
 
 
 def envelope(status: int, message: str | None = None, details: Details | None = None) -> dict[str, Any]:
-    """Return an error's body."""
+    """Return the body of an error."""
     body: dict[str, Any] = {"error": message or sentence(status), "code": status}
     return {**body, "details": details} if details else body
 
 
 def sentence(status: int) -> str:
-    """Return what is said where nothing better is known, also for a status that has no name."""
+    """Return the default message of a status, also of one without a name."""
     return SENTENCES.get(status) or (f"{HTTPStatus(status).phrase}." if status in HTTPStatus else f"Status {status}.")
 
 
 def json_error(status: int, message: str | None = None) -> JsonResponse:
-    """Return an error as a response, where no DRF view is involved."""
+    """Return an error as a response, outside of DRF's views."""
     return JsonResponse(envelope(status, message), status=status)
 
 

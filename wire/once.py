@@ -1,6 +1,6 @@
-"""What a process makes once, however many threads come first together.
+"""Functions that run once in a process, however many threads call them at the same time.
 
-`functools.cache` isn't enough: it calls its function again for each thread that comes before the first call has ended.
+`functools.cache` isn't enough: it runs its function again for each thread that calls before the first call has ended.
 """
 
 import os
@@ -11,14 +11,14 @@ from typing import Any
 
 
 class Once[**P, T]:
-    """A function that is called once for the same arguments; whoever comes meanwhile waits for its result."""
+    """A function that runs once for the same arguments; other threads wait for its result."""
 
     def __init__(self, make: Callable[P, T]) -> None:
         update_wrapper(self, make)
         self._make: Any = cache(make)
         self.cache_clear = self._make.cache_clear
         self._renew_lock()
-        # A forked child begins with the lock as it was at that moment, perhaps taken by a thread that it hasn't.
+        # A forked child inherits the lock, perhaps held by a thread that it doesn't have.
         os.register_at_fork(after_in_child=self._renew_lock)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -31,5 +31,5 @@ class Once[**P, T]:
 
 
 def once[**P, T](make: Callable[P, T]) -> Once[P, T]:
-    """Decorate a function that makes what the process has one of."""
+    """Decorate a function that makes an object of which the process has one."""
     return Once(make)

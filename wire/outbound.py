@@ -1,7 +1,7 @@
-"""Connections to the public web, made so that nothing inside the network can be reached.
+"""Outbound HTTP requests that can't reach the internal network (SSRF).
 
-A name is looked up once, each of its addresses is checked, and the connection is made to what was checked: a name that
-points elsewhere the next moment gains nothing. Redirects aren't followed: each is a new address to check.
+A host name is resolved once, each of its addresses is checked, and the connection goes to a checked address: a name
+that resolves to another address a moment later gains nothing. Redirects aren't followed: each is a new URL to check.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-# https://www.iana.org/assignments/iana-ipv6-special-registry: what is public lies in 2000::/3, less what is for
-# tunnels, documentation and the like. Python's own list differs from one version to the next.
+# https://www.iana.org/assignments/iana-ipv6-special-registry: public addresses are in 2000::/3, except those for
+# tunnels, documentation and the like. Python's own list differs between versions.
 PUBLIC_IPV6 = IPv6Network("2000::/3")
 NOT_PUBLIC = [
     ip_network(network)
@@ -35,15 +35,15 @@ NOT_PUBLIC = [
 
 
 class NotAllowed(Exception):
-    """A name has an address that may not be connected to."""
+    """The policy doesn't allow an address of the host."""
 
 
 class NoSuchHost(Exception):
-    """A name has no address."""
+    """The host name has no address."""
 
 
 def is_public(address: str) -> bool:
-    """Tell whether an IP address is on the public internet; anything else that it might be isn't."""
+    """Tell whether a text is an IP address on the public internet."""
     try:
         ip = ip_address(address)
     except ValueError:
@@ -60,20 +60,20 @@ def is_loopback(address: str) -> bool:
 
 
 async def look_up(host: str, port: int) -> list[str]:
-    """Return the addresses of a name, or the address itself however it is written (127.1, 0x7f.1)."""
+    """Return the addresses of a host name, or an address in its usual form (127.1 and 0x7f.1 are 127.0.0.1)."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
-    """Which addresses may be connected to, and how names are looked up."""
+class AddressPolicy:
+    """Which addresses a request may connect to, and how host names are resolved."""
 
     allows: Callable[[str], bool] = is_public
     look_up: Callable[[str, int], Awaitable[Sequence[str]]] = look_up
 
     async def addresses(self, host: str, port: int) -> Sequence[str]:
-        """Return the addresses to connect to. Raises `NoSuchHost`, and `NotAllowed` unless all of them may be."""
+        """Return a host's addresses. Raises `NoSuchHost`, and `NotAllowed` unless the policy allows all of them."""
         try:
             found = await self.look_up(host, port)
         except (OSError, UnicodeError) as error:  # UnicodeError: a part of the name is longer than 63 characters
@@ -83,11 +83,11 @@ class Reach:
         return found
 
 
-PUBLIC = Reach()
+PUBLIC = AddressPolicy()
 
 
-class Checked(AbstractResolver):
-    """Answers with the addresses that were checked, whatever the name points to by now."""
+class CheckedResolver(AbstractResolver):
+    """Resolves to the checked addresses, even if the name resolves to others by now."""
 
     def __init__(self, addresses: Sequence[str]) -> None:
         self._addresses = addresses
@@ -108,19 +108,19 @@ class Checked(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Close nothing."""
 
 
 @asynccontextmanager
-async def requested(
-    method: str, url: URL, reach: Reach, *, headers: Mapping[str, str], content: bytes | None = None
+async def http_request(
+    method: str, url: URL, policy: AddressPolicy, *, headers: Mapping[str, str], content: bytes | None = None
 ) -> AsyncIterator[aiohttp.ClientResponse]:
-    """Make one request, without cookies or proxies, and give its answer, unread and as it came over the wire.
+    """Send one request, without cookies or proxies, and yield its response, with the body unread and not decompressed.
 
-    Raises `NoSuchHost` and `NotAllowed`, and aiohttp's `ClientError` and `OSError` for what fails on the way.
+    Raises `NoSuchHost` and `NotAllowed`, and aiohttp's `ClientError` and `OSError` if the request fails.
     """
-    addresses = await reach.addresses(url.raw_host or "", url.port or 0)
-    connector = aiohttp.TCPConnector(resolver=Checked(addresses), use_dns_cache=False, force_close=True)
+    addresses = await policy.addresses(url.raw_host or "", url.port or 0)
+    connector = aiohttp.TCPConnector(resolver=CheckedResolver(addresses), use_dns_cache=False, force_close=True)
     async with (
         aiohttp.ClientSession(
             connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False

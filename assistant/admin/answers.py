@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from assistant.admin.conversations import page_of
 from assistant.models import Message
 from wire.admin import ReadOnly
-from wire.observe.durations import spoken
+from wire.observe.durations import format_duration
 
 
 @admin.register(Message)
@@ -74,4 +74,4 @@ def moment(of: datetime) -> str:
 
 
 def seconds(number: float | None) -> str:
-    return "-" if number is None else spoken(number)
+    return "-" if number is None else format_duration(number)

@@ -18,8 +18,7 @@ from assistant.admin.lookup import Lookup, look_up
 from assistant.models import Document
 from assistant.search import uploads
 from assistant.search.query import MAX_QUERY_CHARS
-from wire.conf import read
-from wire.server.limits import ServerLimits
+from wire.conf import body_max_bytes
 
 # What a form has beside its files: its other fields, and the parts' headers.
 FORM_BYTES = 65_536
@@ -41,7 +40,7 @@ class DocumentAdmin(admin.ModelAdmin):
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         if not self.has_add_permission(request):
             raise PermissionDenied
-        most_bytes = read(ServerLimits).body(request.path) - FORM_BYTES
+        most_bytes = body_max_bytes() - FORM_BYTES
         if request.method == "POST":
             form = AddForm(request.POST, request.FILES, most_bytes=most_bytes)
             if form.is_valid() and (stored := self.stored(request, form)):

@@ -25,14 +25,14 @@ from assistant.api.serializers import (
 from assistant.errors import NotFound
 from assistant.models import Agent, Conversation, Message
 from wire.api.openapi import fails
-from wire.api.rest import Pages
+from wire.api.pagination import StrictCursorPagination
 
 EXTENSIONS = {"markdown": "md", "json": "json"}
 EXPORTS = tuple(EXTENSIONS)
 SEARCH_MAX_CHARS = 100
 
 
-class NewestFirst(Pages):
+class NewestFirst(StrictCursorPagination):
     ordering = ("-updated_at", "-id")
 
 

@@ -7,7 +7,7 @@ import aiohttp
 from yarl import URL
 
 from assistant.errors import CallerError, ToolError, ToolTimeout
-from wire.outbound import PUBLIC, NoSuchHost, NotAllowed, Reach, requested
+from wire.outbound import PUBLIC, AddressPolicy, NoSuchHost, NotAllowed, http_request
 
 MAX_REDIRECTS = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -24,7 +24,7 @@ HEADERS = {
 class Bounds:
     """What may be fetched: which addresses and ports, how many bytes, for how many seconds in all."""
 
-    reach: Reach = PUBLIC
+    reach: AddressPolicy = PUBLIC
     ports: frozenset[int] = frozenset({80, 443})
     max_bytes: int = 2 * 1024 * 1024
     seconds: float = 15
@@ -70,7 +70,7 @@ async def follow(url: URL, bounds: Bounds) -> FetchedPage:
 async def one_step(url: URL, bounds: Bounds) -> FetchedPage | URL:
     """Make one request; returns the page, or where it redirects to."""
     try:
-        async with requested("GET", url, bounds.reach, headers=HEADERS) as response:
+        async with http_request("GET", url, bounds.reach, headers=HEADERS) as response:
             if response.status in REDIRECTS and "Location" in response.headers:
                 return parsed(response.headers["Location"], url)
             if response.status != 200:

@@ -13,7 +13,7 @@ from django.http.response import HttpResponseBase
 from assistant.api.streams import AnswerStream
 from assistant.websocket import protocol
 from assistant.websocket.internal_requests import WebSocketClient, handshake
-from wire.api.rest import StrictJSONParser
+from wire.api.parsers import StrictJSONParser
 from wire.asgi import draining
 from wire.asgi.threads import Pool
 from wire.observe.request_id import acceptable, request_id
@@ -53,7 +53,7 @@ class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ha
             try:
                 await super().__call__(scope, receive, send)
             finally:
-                draining.begun.forget(self.drain)
+                draining.started.remove_callback(self.drain)
             for reader in self.reading.values():
                 reader.cancel()
 
@@ -62,7 +62,7 @@ class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ha
         if response.status_code >= 300:
             await self.refuse(response)
         await self.accept(headers=self.id_headers())
-        draining.begun.call(self.drain)
+        draining.started.add_callback(self.drain)
         logger.info("socket=open client=%s", ":".join(map(str, self.scope.get("client") or ())))
 
     def id_headers(self) -> list[tuple[bytes, bytes]]:

@@ -65,7 +65,7 @@ def handshake(client: WebSocketClient) -> HttpResponseBase:
 
     A page of another site is refused: a browser would send the user's cookies for it, and let it read.
     """
-    if draining.begun.has_come:
+    if draining.started.is_set:
         return json_error(503, draining.Stopping.message)
     request = build_request(InternalRequest("GET", "agents"), client)
     if not may_connect(request):

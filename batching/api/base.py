@@ -15,7 +15,7 @@ from batching.items.parse import Rules
 from batching.items.request_factory import RequestFactory
 from batching.models import Batch
 from batching.run import dispatch
-from wire.api.rest import StrictJSONParser
+from wire.api.parsers import StrictJSONParser
 from wire.api.views import JSONView
 
 

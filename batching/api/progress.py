@@ -58,7 +58,7 @@ async def events(batch_id: str) -> AsyncGenerator[bytes]:
             if is_final and number > 1:
                 return
             continue
-        if draining.begun.has_come:  # another process goes on to tell
+        if draining.started.is_set:  # another process goes on to tell
             yield framed(number + 1, "error", last_word(draining.Stopping()))
             return
         await asyncio.sleep(PACE)

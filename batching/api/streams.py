@@ -81,8 +81,8 @@ class BatchStream:
         self._work = self._loop.create_task(self._run(), context=Context())
         working.add(self._work)
         self._work.add_done_callback(working.discard)
-        draining.over.call(self._interrupt)
-        self._work.add_done_callback(lambda _: draining.over.forget(self._interrupt))
+        draining.expired.add_callback(self._interrupt)
+        self._work.add_done_callback(lambda _: draining.expired.remove_callback(self._interrupt))
 
     def _stop(self) -> None:
         if self._work and not self._stopped:

@@ -35,8 +35,8 @@ from batching.run.outbox import Outbox
 from batching.run.submission import Submission
 from wire.api.idempotency import idempotency_key
 from wire.api.openapi import event_stream, fails
+from wire.api.pagination import StrictCursorPagination
 from wire.api.requests import flag
-from wire.api.rest import Pages
 from wire.asgi import draining
 from wire.asgi.threads import give_connections_back
 from wire.observe.request_id import request_id
@@ -69,7 +69,7 @@ ANSWERED = OpenApiExample(
 )
 
 
-class NewestFirst(Pages):
+class NewestFirst(StrictCursorPagination):
     ordering = ("-created_at", "-id")
 
 
@@ -81,6 +81,11 @@ class BatchesView(BatchingView, ListAPIView[Batch]):
     serializer_class = BatchSerializer
     pagination_class = NewestFirst
     filter_backends = []
+
+    @classmethod
+    def max_body_bytes(cls) -> int:
+        settings = get_settings()
+        return max(settings.BATCH_MAX_BYTES, settings.BATCH_ASYNC_MAX_BYTES)
 
     @extend_schema(operation_id="batches", responses={200: BatchSerializer(many=True), **fails(400, 401, 403)})
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:

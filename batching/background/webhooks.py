@@ -102,15 +102,15 @@ async def told(webhook: Webhook, content: str, settings: BatchingSettings) -> Fa
     """Send a message once."""
     import aiohttp  # it takes half a second to import
 
-    from wire.outbound import PUBLIC, NoSuchHost, NotAllowed, Reach, is_loopback, requested
+    from wire.outbound import PUBLIC, AddressPolicy, NoSuchHost, NotAllowed, http_request, is_loopback
 
     try:
         url = allowed(webhook.url, settings)
-        reach = Reach(is_loopback) if is_local(url) else PUBLIC
+        reach = AddressPolicy(is_loopback) if is_local(url) else PUBLIC
         signed = headers(webhook.batch_id, content, settings.BATCH_WEBHOOK_SECRET)
         async with (
             asyncio.timeout(TIMEOUT),
-            requested("POST", url, reach, headers=signed, content=content.encode()) as response,
+            http_request("POST", url, reach, headers=signed, content=content.encode()) as response,
         ):
             return None if 200 <= response.status < 300 else refused(response.status)
     except BadWebhook:

@@ -46,7 +46,7 @@ class BatchConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels h
 
     async def connect(self) -> None:
         self.batch_id = self.scope["url_route"]["kwargs"]["batch_id"]
-        if draining.begun.has_come or not await self.may_look():
+        if draining.started.is_set or not await self.may_look():
             await self.close()
             raise StopConsumer
         await self.accept()
@@ -72,7 +72,7 @@ class BatchConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels h
             await self.send(json.dumps(seen))
             if seen["is_final"]:
                 break
-            if draining.begun.has_come:
+            if draining.started.is_set:
                 return SERVICE_RESTART
             await asyncio.sleep(progress.PACE)
             looks += 1

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from batching.inspection.waterfall import Bar, Interval, Scale, Tick, scale_of
 from batching.models import Batch, BatchItem
-from wire.observe.durations import spoken
+from wire.observe.durations import format_duration
 
 ITEMS_SHOWN = 200
 # Characters of bodies in a page, and the least and the most of one of them.
@@ -117,16 +117,16 @@ class ItemRow:
     def ran(self) -> str:
         """Say how long it ran, short."""
         if self.bar.span.ran is not None:
-            return spoken(self.bar.span.ran)
+            return format_duration(self.bar.span.ran)
         return "never ran" if self.item.finished_at else "-"
 
     @property
     def timing(self) -> str:
         """Say what the bar shows."""
-        waited, ran = spoken(self.bar.span.waited), self.bar.span.ran
+        waited, ran = format_duration(self.bar.span.waited), self.bar.span.ran
         if self.item.finished_at is None:
-            return f"has waited {waited}" if ran is None else f"waited {waited}, has run {spoken(ran)}"
-        return f"waited {waited}, {'never ran' if ran is None else f'ran {spoken(ran)}'}"
+            return f"has waited {waited}" if ran is None else f"waited {waited}, has run {format_duration(ran)}"
+        return f"waited {waited}, {'never ran' if ran is None else f'ran {format_duration(ran)}'}"
 
     @property
     def path(self) -> Text:
@@ -280,7 +280,7 @@ class Inspection:
     def begins(self) -> str:
         """Say how long after the call the scale begins; nothing where it begins with the call."""
         late = (self.begin - self.batch.created_at).total_seconds()
-        return spoken(late) if late > 0 else ""
+        return format_duration(late) if late > 0 else ""
 
     @cached_property
     def end(self) -> datetime:

@@ -9,7 +9,7 @@ from django.utils import timezone
 from batching.inspection.inspection import Mark, mark_of_batch, phrase
 from batching.inspection.waterfall import Stretch, percent
 from batching.models import Batch, BatchItem
-from wire.observe.durations import spoken
+from wire.observe.durations import format_duration
 
 # Where the WebSocket of a batch is, below the project's root.
 SOCKET = "ws/batches/"
@@ -70,7 +70,7 @@ class Live:
 
     @property
     def spoken_elapsed(self) -> str:
-        return spoken(self.elapsed)
+        return format_duration(self.elapsed)
 
     @property
     def percent(self) -> int:

@@ -13,7 +13,7 @@ from django.db.models.functions import Substr
 from batching.inspection.inspection import ITEMS_SHOWN, MESSAGE_CHARS, Choice, Mark, mark_of
 from batching.inspection.waterfall import Scale, Stretch, Tick, percent
 from batching.models import Batch, BatchItem
-from wire.observe.durations import spoken
+from wire.observe.durations import format_duration
 
 MOST_GROUPS = 20
 MOST_PARTS = 50
@@ -78,7 +78,7 @@ class Part:
 
     @property
     def longest(self) -> str:
-        return "" if self.slowest is None else spoken(self.slowest)
+        return "" if self.slowest is None else format_duration(self.slowest)
 
     @property
     def tone(self) -> str:
@@ -175,7 +175,9 @@ class Overview:
             part(found.get(number), window, max(number * size, first), min(number * size + size - 1, last))
             for number in range(first // size, last // size + 1)
         ]
-        return Waterfall(spoken((window.begin - self.batch.created_at).total_seconds()), window.scale.ticks(), parts)
+        return Waterfall(
+            format_duration((window.begin - self.batch.created_at).total_seconds()), window.scale.ticks(), parts
+        )
 
     def measured(self, first: int, last: int, size: int) -> dict[int, Measured]:
         """Return what is known of each part in which something has ended."""
@@ -219,10 +221,10 @@ def binned(counted: dict[int, tuple[int, int]]) -> list[Bin]:
 
 def label(place: int) -> str:
     if place == 0:
-        return f"below {spoken(EDGES[0])}"
+        return f"below {format_duration(EDGES[0])}"
     if place == len(EDGES):
-        return f"{spoken(EDGES[-1])} and more"
-    return f"{spoken(EDGES[place - 1])} to {spoken(EDGES[place])}"
+        return f"{format_duration(EDGES[-1])} and more"
+    return f"{format_duration(EDGES[place - 1])} to {format_duration(EDGES[place])}"
 
 
 def size_of_parts(items: int) -> int:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from wire.observe.durations import spoken
+from wire.observe.durations import format_duration
 
 MOST_TICKS = 5
 # Seconds between two ticks; people read 1, 2, 5 of a decimal unit, and fractions of an hour.
@@ -86,7 +86,9 @@ class Scale:
     def tick(self, seconds: float) -> Tick:
         x = self.percent(seconds)
         return Tick(
-            percent(x), spoken(seconds) if seconds else "0", "start" if x < 3 else "end" if x > 97 else "middle"
+            percent(x),
+            format_duration(seconds) if seconds else "0",
+            "start" if x < 3 else "end" if x > 97 else "middle",
         )
 
 

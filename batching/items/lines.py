@@ -9,7 +9,7 @@ from batching.errors import CutOff
 from batching.items import parse
 from batching.items.item import Item
 from batching.items.parse import Rules
-from wire.api.rest import TooLarge
+from wire.api.parsers import TooLarge
 
 # What is read at once of a line that is too long.
 SKIP = 64 * 1024

@@ -10,7 +10,7 @@ from django.core.management.base import OutputWrapper
 from django.db.models import Count
 
 from batching.models import Batch, BatchItem
-from wire.observe.durations import spoken
+from wire.observe.durations import format_duration
 
 # Seconds between two lines where there is no terminal.
 PACE = 10.0
@@ -38,7 +38,7 @@ def lines(batch: Batch) -> Iterator[str]:
     if batch.duration is None:
         yield f"expires: {moment(batch.expires_at)}"
     else:
-        yield f"took: {spoken(batch.duration)}"
+        yield f"took: {format_duration(batch.duration)}"
     if webhook := getattr(batch, "webhook", None):
         yield f"webhook: {webhook.state} after {webhook.attempts} attempts{webhook.error and f', {webhook.error}'}"
     yield from failures(batch)
@@ -88,7 +88,7 @@ class Progress:
         """Say how fast it goes, and how long it still takes if it goes on so."""
         self.before = ended if self.before is None else self.before
         rate = (ended - self.before) / max(time.monotonic() - self.began, 0.001)
-        return f", {rate:,.0f}/s, {spoken(left / rate)} left" if rate and left else ""
+        return f", {rate:,.0f}/s, {format_duration(left / rate)} left" if rate and left else ""
 
     def close(self) -> None:
         """Leave what was drawn where it is."""

@@ -84,7 +84,7 @@ def carried_out(
     try:
         with span() as current:
             response = handler(ItemHandler).get_response(request)
-            tracing.note_answer(current, request, response)
+            tracing.note_response(current, request, response)
             return read(response)
     finally:
         finish(response)

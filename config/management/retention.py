@@ -1,4 +1,4 @@
-"""What is deleted: what is older than it is kept, and all of a person's."""
+"""Retention: deletes old conversations, and all data of a person."""
 
 from collections.abc import Iterable
 from datetime import timedelta
@@ -23,12 +23,12 @@ OWNED: list[tuple[type[Model], str]] = [
     (Batch, "owner"),
     (BatchItem, "batch__owner"),
 ]
-# Conversations that are deleted by one statement: none of them keeps others waiting for long.
+# Conversations that one statement deletes: a short statement locks the rows of others only briefly.
 SLICE = 500
 
 
 def prune_conversations(*, older_than: timedelta) -> int:
-    """Delete conversations in which nothing was said for so long; returns how many they were."""
+    """Delete conversations without a message for so long; return their number."""
     running = Message.objects.filter(status=Message.Status.RUNNING).values("conversation")
     old = Conversation.objects.filter(updated_at__lt=timezone.now() - older_than).exclude(pk__in=running)
     deleted = 0
@@ -39,7 +39,7 @@ def prune_conversations(*, older_than: timedelta) -> int:
 
 
 def forget(person: Any) -> dict[str, int]:
-    """Delete a user with all that is theirs, and what the admin's log says of them; returns how many rows of what."""
+    """Delete a user with all data and the entries of the admin's log; return the number of rows by model."""
     with transaction.atomic():
         entries = forget_entries(type(person), [person.pk])
         for model, owner in OWNED:
@@ -52,7 +52,7 @@ def forget(person: Any) -> dict[str, int]:
 
 
 def forget_entries(model: type[Model], pks: Iterable[Any]) -> int:
-    """Delete what the admin's log says of some rows of a model; returns how many entries there were."""
+    """Delete the entries of the admin's log about rows of a model; return their number."""
     about = LogEntry.objects.filter(content_type=ContentType.objects.get_for_model(model))
     return sum(about.filter(object_id__in=map(str, some)).delete()[0] for some in batched(pks, SLICE))
 

@@ -4,17 +4,17 @@ from datetime import datetime
 
 from django import template
 
-from wire.observe.durations import spoken
+from wire.observe.durations import format_duration
 
 register = template.Library()
 
 
 @register.filter
 def seconds(number: float | None) -> str:
-    return "-" if number is None else spoken(number)
+    return "-" if number is None else format_duration(number)
 
 
 @register.filter
 def until(begin: datetime, end: datetime) -> str:
     """Say how long it was from one moment to another."""
-    return spoken(max((end - begin).total_seconds(), 0.0))
+    return format_duration(max((end - begin).total_seconds(), 0.0))

@@ -21,7 +21,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from batching.inspection.inspection import ITEMS_SHOWN
-from batching.inspection.waterfall import Interval, Scale, Stretch, scale_of, spoken
+from batching.inspection.waterfall import Interval, Scale, Stretch, format_duration, scale_of
 from batching.models import Batch, BatchItem
 from tests.batching.background import content
 from tests.batching.conftest import page_of
@@ -761,4 +761,4 @@ def test_a_scale_has_room_for_every_span() -> None:
     ],
 )
 def test_a_duration_is_said_to_three_digits(seconds: float, said: str) -> None:
-    assert spoken(seconds) == said
+    assert format_duration(seconds) == said

@@ -2,6 +2,9 @@
 
 import ast
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from django.test import Client
 
 import batching
 from tests.batching.conftest import answers, item
+from wire.server.body_limit import view_max_body_bytes
 
 PACKAGE = Path(batching.__file__).parent
 
@@ -35,6 +39,46 @@ def test_the_app_knows_nothing_of_assistants() -> None:
         assert not {name.partition(".")[0] for name in imported(path)} & {"assistant", "config", "tests"}, path
     with pytest.raises(ModuleNotFoundError):
         __import__("assistant")
+
+
+RECEIVERS = """
+import json, sys
+import django
+django.setup()
+MODULES
+from django.core.signals import request_finished, request_started
+from django.db.backends.signals import connection_created
+signals = [request_started, request_finished, connection_created]
+receivers = {each[1]().__module__ for signal in signals for each in signal.receivers}
+print(json.dumps([sorted(receivers), sorted({name.partition(".")[0] for name in sys.modules})]))
+"""
+
+
+def imported_by(modules: str) -> tuple[set[str], set[str]]:
+    """Return the modules of the receivers that each request has, and the packages, in a process that ran `modules`."""
+    env = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.host.settings"}
+    command = [sys.executable, "-c", RECEIVERS.replace("MODULES", modules)]
+    ended = subprocess.run(command, cwd=PACKAGE.parent, env=env, capture_output=True, check=True)
+    receivers, packages = json.loads(ended.stdout)
+    return set(receivers), set(packages)
+
+
+def test_a_project_that_imports_the_app_has_no_receiver_more_for_each_request() -> None:
+    receivers, packages = imported_by("import batching.urls")
+    assert {name.partition(".")[0] for name in receivers} == {"django"}
+    assert not packages & {"aiohttp", "celery", "channels", "daphne", "opentelemetry", "prometheus_client", "twisted"}
+
+
+def test_requests_have_them_where_threads_are_reused() -> None:
+    reused = "from wire.asgi.detached import DetachedStreams; DetachedStreams(None)"
+    assert "wire.asgi.threads" in imported_by(reused)[0]
+
+
+@pytest.mark.parametrize("target", [b"/api/batch", b"/api/again/batch", b"/de/translated/batch?stream=true"])
+def test_the_server_lets_a_body_be_as_large_as_a_batch_wherever_it_is_mounted(settings: Any, target: bytes) -> None:
+    settings.BATCH_ASYNC_MAX_BYTES = 5_000_000
+    assert view_max_body_bytes(target, "") == 5_000_000
+    assert view_max_body_bytes(target.replace(b"batch", b"batch/batch_1"), "") == 2 * 1024 * 1024
 
 
 def test_the_migrations_are_complete(committed: None) -> None:

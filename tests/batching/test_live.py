@@ -152,7 +152,7 @@ async def test_a_process_that_is_to_stop_says_so(monkeypatch: pytest.MonkeyPatch
     batch = await sync_to_async(running)(QUEUED)
     async with connected(path_of(batch), cookie=await cookie("view_batch")) as socket:
         await hear(socket)
-        monkeypatch.setattr(draining.begun, "has_come", True)
+        monkeypatch.setattr(draining.started, "is_set", True)
         assert await closed_with(socket) == 1012
 
 

@@ -16,13 +16,14 @@ MOST_FILES = 12
 
 # What a room (a folder of an app) or a file beside the rooms may import of the project, beyond its own room.
 MAY_IMPORT = {
-    "wire.api": "wire.asgi wire.errors wire.observe",
+    "wire.api": "wire.asgi wire.conf wire.errors wire.observe",
+    "wire.apps": "wire.checks",
     "wire.asgi": "wire.errors wire.observe wire.once",
     "wire.management": "wire.asgi wire.conf wire.server",
     "wire.server": "wire.asgi wire.conf wire.errors",
     "assistant.admin": (
         "assistant.conf assistant.errors assistant.models assistant.providers assistant.search "
-        "assistant.tools wire.admin wire.conf wire.observe wire.server"
+        "assistant.tools wire.admin wire.conf wire.observe"
     ),
     "assistant.answers": (
         "assistant.cluster assistant.conf assistant.errors assistant.event_log assistant.events "

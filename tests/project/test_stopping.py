@@ -15,7 +15,7 @@ import requests
 from tests.processes import PATIENCE, Served, serving
 from tests.streams import check, parse, text
 from tests.upstream import Hold, Upstream, holding
-from tests.wire.serving import Peer, connected, terminate, until
+from tests.wire.server.serving import Peer, connected, terminate, until
 
 pytestmark = pytest.mark.server
 

@@ -14,7 +14,7 @@ from aiohttp import ClientSession, ClientWebSocketResponse, TCPConnector
 from assistant.api.verifier import Verifier
 from tests.processes import PATIENCE, ROOT, Served, serving, serving_with_uvicorn
 from tests.upstream import Hold, Upstream, holding, reply, until
-from tests.wire.test_websocket import HANDSHAKE
+from tests.wire.server.test_websocket import HANDSHAKE
 
 pytestmark = pytest.mark.server
 

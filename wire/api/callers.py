@@ -1,4 +1,4 @@
-"""Callers: who sends a request, and how a row names them."""
+"""Callers: the users who send requests, and their names in rows."""
 
 from typing import Any
 
@@ -6,5 +6,5 @@ Caller = Any  # the project's user model, or AnonymousUser
 
 
 def caller_name(caller: Caller) -> str:
-    """Return what a row keeps of a caller: `user:` and the primary key, or `anonymous` for all of those together."""
+    """Return a caller's name in rows: `user:` and the primary key, or `anonymous` for all anonymous users."""
     return f"user:{caller.pk}" if caller.is_authenticated else "anonymous"

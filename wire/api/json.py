@@ -1,7 +1,7 @@
-"""Strict JSON: what can't be stored, or means different things to different readers, is refused.
+"""Strict JSON: it refuses text that can't be stored or that parsers understand differently.
 
-RFC 8259 leaves duplicate keys, huge numbers and lone surrogates to each reader; RFC 7493 (I-JSON) forbids them, and so
-does this.
+RFC 8259 leaves duplicate keys, huge numbers and lone surrogates to each parser. RFC 7493 (I-JSON) forbids them, as this
+module does.
 """
 
 import json
@@ -15,7 +15,7 @@ UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 class NotJSON(WireError):
-    """The text isn't JSON, or not JSON that every reader understands alike."""
+    """The text isn't JSON, or isn't JSON that every parser understands alike."""
 
     status = 400
     message = "The body isn't valid JSON."
@@ -24,8 +24,8 @@ class NotJSON(WireError):
 def loads(data: bytes) -> Any:
     """Parse strict JSON.
 
-    Raises `NotJSON` for what isn't UTF-8 or JSON, NaN, Infinity, 1e999, integers beyond 64 bits, lone surrogates, NUL
-    characters, duplicate keys, and nesting deeper than 64.
+    Raises `NotJSON` for text that isn't UTF-8 or JSON, and for NaN, Infinity, 1e999, integers beyond 64 bits, lone
+    surrogates, NUL characters, duplicate keys and nesting deeper than 64.
     """
     try:
         value = DECODER.decode(data.decode())
@@ -40,7 +40,7 @@ def loads(data: bytes) -> Any:
 
 
 def check_depth(value: Any) -> None:
-    """Walk level by level, so that no depth can exhaust the stack."""
+    """Check the nesting level by level, so that no depth can exhaust the stack."""
     level = containers([value])
     for _ in range(MAX_DEPTH):
         level = [inner for outer in level for inner in containers(outer)]
@@ -50,7 +50,7 @@ def check_depth(value: Any) -> None:
 
 
 def containers(outer: dict[str, Any] | list[Any]) -> list[dict[str, Any] | list[Any]]:
-    """Return the objects and lists in `outer`, having checked the strings in it."""
+    """Check the strings in `outer` and return the objects and lists in it."""
     inner = outer.values() if isinstance(outer, dict) else outer
     for value in inner:
         if isinstance(value, str):
@@ -84,7 +84,7 @@ def parse_float(text: str) -> float:
 
 
 def parse_int(text: str) -> int:
-    # Nineteen digits and a sign are the longest that fit; int() takes time that grows with the square of the length.
+    # Nineteen digits and a sign are the longest that fit. The time of int() grows with the square of the length.
     if len(text) > 20 or not -(2**63) <= (number := int(text)) < 2**63:
         raise NotJSON("The body has an integer beyond 64 bits.")
     return number

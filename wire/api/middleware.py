@@ -1,4 +1,4 @@
-"""JSON errors under the API's paths, also where Django or a middleware answered."""
+"""Middleware that makes the errors of Django and of other middleware JSON, under the API's paths."""
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -11,7 +11,7 @@ from wire.observe.request_id import GetResponse, Middleware, around
 
 @sync_and_async_middleware
 def json_errors_middleware(get_response: GetResponse) -> Middleware:
-    """Answer in JSON where Django or a middleware answered an API path with a page (404, CSRF, a bad host, a crash)."""
+    """Replace error pages under the API's paths (404, CSRF, an invalid host, a crash) by errors in JSON."""
 
     def after(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         is_api = request.path.startswith(getattr(settings, "API_PREFIX", "/api/"))

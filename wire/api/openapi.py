@@ -1,4 +1,4 @@
-"""What the OpenAPI descriptions of both apps share."""
+"""Parts of OpenAPI descriptions that several apps share."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ from rest_framework import serializers
 
 
 class ErrorSerializer(serializers.Serializer[Any]):
-    """Every error outside a stream."""
+    """An error outside a stream."""
 
     error = serializers.CharField(help_text="One sentence for a person.")
     code = serializers.IntegerField(help_text="The HTTP status.")
     details = serializers.DictField(
-        child=serializers.ListField(child=serializers.CharField()), required=False, help_text="What is wrong where."
+        child=serializers.ListField(child=serializers.CharField()), required=False, help_text="The errors by field."
     )
 
 
@@ -26,5 +26,5 @@ def event_stream(description: str) -> OpenApiResponse:
 
 
 def fails(*statuses: int) -> dict[int, type[ErrorSerializer]]:
-    """Return the errors of an endpoint for its description; while the database is away, any may be a 503."""
+    """Return the errors of an endpoint for its description. Without a database, any endpoint may return 503."""
     return dict.fromkeys([*statuses, 503], ErrorSerializer)

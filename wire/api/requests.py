@@ -1,4 +1,4 @@
-"""What a request says outside its body."""
+"""The query and the headers of a request."""
 
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
@@ -9,17 +9,17 @@ FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
 def flag(request: Request, name: str) -> bool | None:
-    """Return a yes or no of the query, None where it says nothing. Raises `ValidationError`."""
-    said = request.query_params.get(name)
-    if said is None:
+    """Return a boolean parameter of the query, None if it is missing. Raises `ValidationError`."""
+    value = request.query_params.get(name)
+    if value is None:
         return None
-    if said.lower() not in FLAGS:
+    if value.lower() not in FLAGS:
         raise ValidationError({name: ["This has to be true or false."]})
-    return FLAGS[said.lower()]
+    return FLAGS[value.lower()]
 
 
 def client_address(request: Request) -> str:
-    """Return where the client is; X-Forwarded-For is believed as far as DRF's NUM_PROXIES says, unset not at all."""
+    """Return the client's IP address. DRF's NUM_PROXIES says how far to trust X-Forwarded-For; unset, not at all."""
     if api_settings.NUM_PROXIES:
         return BaseThrottle().get_ident(request)
     return request.META.get("REMOTE_ADDR") or ""

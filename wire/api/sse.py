@@ -1,4 +1,4 @@
-"""Server-sent events: frames, their reader, and the response that carries them.
+"""Server-sent events: frames, their cursor, and the response that streams them.
 
 The format is https://html.spec.whatwg.org/multipage/server-sent-events.html. A frame is ASCII (some clients split lines
 at U+2028) and is written in one piece, so that a client that parses each network chunk on its own works.
@@ -26,15 +26,15 @@ EventSource = Callable[[Push | None], AsyncGenerator[NumberedEvent | None]]
 HEARTBEAT_SECONDS = 15.0
 HEARTBEAT = b": keep-alive\n\n"
 
-# Whether the caller can get a stream; the items of a batch that is answered in one piece can't.
+# Whether the current request can have a stream for a response; a caller inside the process may say that it can't.
 can_stream: ContextVar[bool] = ContextVar("can_stream", default=True)
 
 
 class NoStream(WireError):
-    """Who asked for a stream can't be given one."""
+    """The request asks for a stream where `can_stream` says no."""
 
     status = 406
-    message = "A stream can't be the answer of an item; call this one on its own, or stream the batch."
+    message = "This request can't have a stream for a response: send it on its own, or ask for the whole as a stream."
 
 
 def frame(number: int, payload: str) -> bytes:
@@ -43,7 +43,7 @@ def frame(number: int, payload: str) -> bytes:
 
 
 def read_cursor(text: str | None) -> int:
-    """Return the number of the last event that a client has (`Last-Event-ID`); 0 where it says nothing usable."""
+    """Return the number of the last event that a client has (`Last-Event-ID`); 0 without a valid one."""
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
@@ -103,20 +103,20 @@ class EventStreamResponse(StreamingHttpResponse):
 
     def __init__(self, frames: AsyncGenerator[bytes], stream: DetachedStream | None = None) -> None:
         super().__init__(frames, content_type="text/event-stream")
-        # A middleware may put its own in their place, and then leaves it to the collector to close these.
+        # A middleware may replace them with its own, and leaves it to the garbage collector to close these.
         self._frames = ref(frames)
         self._detached = stream
         self.headers["Cache-Control"] = "no-cache, no-transform"
         self.headers["X-Accel-Buffering"] = "no"
-        # GZipMiddleware leaves alone what has an encoding; what it packs, Chromium shows only at the end.
+        # GZipMiddleware skips a response that has an encoding. Chromium shows a compressed stream only at its end.
         self.headers["Content-Encoding"] = "identity"
 
     async def __aiter__(self) -> AsyncGenerator[bytes]:
-        """Close the frames when the reader leaves: Django closes its own wrapper and leaves them to the collector.
+        """Yield the frames and close them when the client leaves: Django closes only its own wrapper.
 
-        No thread stays with them.
+        The request's thread ends before.
         """
-        iterator = self._iterator  # type: ignore[attr-defined]  # Django's own; perhaps a middleware's
+        iterator = self._iterator  # type: ignore[attr-defined]  # Django's own, or a middleware's
         if self._detached and isinstance(iterator, AsyncGenerator):
             self._detached.detach(iterator, unchanged=iterator is self._frames())
             return

@@ -1,4 +1,4 @@
-"""Views that keep the contract in any project, and errors of one shape."""
+"""The base view of JSON APIs, and DRF's exception handler."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -12,26 +12,37 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.views import APIView, set_rollback
 
-from wire.api.rest import AlwaysJSON, StrictJSONParser
+from wire.api.negotiation import JSONNegotiation
+from wire.api.parsers import StrictJSONParser
+from wire.conf import body_max_bytes
 from wire.errors import DATABASE_AWAY, Details, NoDatabase, WireError, envelope
 
 logger = logging.getLogger(__name__)
 
 
 class JSONView(APIView):
-    """Strict JSON in, JSON out, and errors of one shape, whatever REST_FRAMEWORK says.
+    """The base view: strict JSON in, JSON out, errors of one shape, for any REST_FRAMEWORK setting.
 
-    Who may call, and how often, stays the project's to say.
+    Authentication, permissions and throttles stay those of the project.
     """
 
     parser_classes = [StrictJSONParser]
     renderer_classes = [JSONRenderer]
-    content_negotiation_class = AlwaysJSON
+    content_negotiation_class = JSONNegotiation
     versioning_class = None
+
+    @classmethod
+    def max_body_bytes(cls) -> int:
+        """Return how many bytes the body of a request may have.
+
+        `manage.py serve` asks the class before the body arrives. A class that takes more than BODY_MAX_BYTES overrides
+        this and names a parser that reads as much.
+        """
+        return body_max_bytes()
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         response = super().dispatch(request, *args, **kwargs)
-        # The view and its request refer to each other; a response in that circle would outlive its last user.
+        # The view and its request refer to each other: a response in that cycle would outlive the request.
         del self.response
         return response
 
@@ -43,31 +54,31 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     """Render an exception of a DRF view (DRF's EXCEPTION_HANDLER setting)."""
     match exc:
         case WireError():
-            response = rendered(exc)
+            response = error_response(exc)
         case Http404():
             response = Response(envelope(404), status=404)
         case PermissionDenied():
             response = Response(envelope(403), status=403)
         case exceptions.APIException():
-            response = rendered_drf(exc)
+            response = drf_error_response(exc)
         case _ if isinstance(exc, DATABASE_AWAY):
-            away = NoDatabase()
-            away.__cause__ = exc
-            response = rendered(away)
+            error = NoDatabase()
+            error.__cause__ = exc
+            response = error_response(error)
         case _:
             return None
     set_rollback()
     return response
 
 
-def rendered(exc: WireError) -> Response:
+def error_response(exc: WireError) -> Response:
     if exc.status >= 500:
         logger.warning("error=%s status=%s", type(exc).__name__, exc.status, exc_info=exc)
     headers = {"Retry-After": str(exc.retry_after)} if exc.retry_after else None
     return Response(envelope(exc.status, exc.message, exc.details), status=exc.status, headers=headers)
 
 
-def rendered_drf(exc: exceptions.APIException) -> Response:
+def drf_error_response(exc: exceptions.APIException) -> Response:
     headers = {}
     if authenticate := getattr(exc, "auth_header", None):
         headers["WWW-Authenticate"] = authenticate
@@ -78,17 +89,17 @@ def rendered_drf(exc: exceptions.APIException) -> Response:
 
 
 def read_detail(exc: exceptions.APIException) -> tuple[str, Details | None]:
-    """Return DRF's nested detail as a sentence and what is wrong with which field."""
+    """Return DRF's nested detail as one sentence and the errors by field."""
     if not isinstance(exc, exceptions.ValidationError):
         return str(exc.detail), None
-    details = dict(flattened(exc.detail))
+    details = dict(flatten(exc.detail))
     field, messages = next(iter(details.items()))
     first = messages[0].rstrip(".")
     message = f"{first}." if field == "body" else f"{field}: {first}."
     return message, details
 
 
-def flattened(detail: Any, path: str = "") -> list[tuple[str, list[str]]]:
+def flatten(detail: Any, path: str = "") -> list[tuple[str, list[str]]]:
     """Flatten DRF's nested error detail to (dotted field, messages) pairs."""
     if isinstance(detail, Mapping):
         pairs: Iterable[tuple[Any, Any]] = detail.items()
@@ -99,5 +110,5 @@ def flattened(detail: Any, path: str = "") -> list[tuple[str, list[str]]]:
     return [
         flat
         for name, part in pairs
-        for flat in flattened(part, path if name == "non_field_errors" else f"{path}.{name}".lstrip("."))
+        for flat in flatten(part, path if name == "non_field_errors" else f"{path}.{name}".lstrip("."))
     ]

@@ -1,7 +1,7 @@
-"""A stream goes on without Django: once its response has begun, all that Django keeps for a request can go.
+"""Streams without Django: once the headers of a stream are sent, the request can end.
 
-Django's handler holds the request, its session, contexts and tasks until the last byte of the response has left. For a
-stream that lives for minutes that is more than the stream itself, and each of its parts passes through all of it.
+Django's handler holds the request, its session, contexts and tasks until the last byte of the response is sent. A
+stream lives for minutes: these cost more memory than the stream itself, and each part passes through all of them.
 """
 
 import asyncio
@@ -20,16 +20,16 @@ from wire.observe.request_id import request_id
 
 logger = logging.getLogger(__name__)
 
+# The stream's key in the scope of its request.
 KEY = "wire.asgi.detached"
-# In the scope of a server that takes a part of a response without being waited for, or says that it can't: a function
-# from bytes to whether they were taken.
+# The key of a server's function that sends a part of a response at once. It returns False where it can't.
 PUSH = "wire.push"
 
 
 class DetachedStreams:
-    """An ASGI application around Django's: sends the streams that responses hand over, while Django ends the request.
+    """An ASGI application around Django's: it sends streams that responses detach, while Django ends their requests.
 
-    Without it, or where a middleware has put something else in a stream's place, Django sends the stream.
+    Without it, or where a middleware has replaced the response's content, Django sends the stream.
     """
 
     def __init__(self, application: Application) -> None:
@@ -44,18 +44,19 @@ class DetachedStreams:
         stream.scope = scope = {**scope, KEY: stream}
         if task := asyncio.current_task():
             stream.context = task.get_context()
-        # In a context of its own: what Django puts into this one would stay in it.
-        context, lent = copy_context(), self._threads.lend()
-        context.run(SyncToAsync.thread_sensitive_context.set, lent)
+        # In a context of its own: the values that Django sets would stay in this one.
+        context, thread = copy_context(), self._threads.acquire()
+        context.run(SyncToAsync.thread_sensitive_context.set, thread)
         application = asyncio.create_task(self.application(scope, stream.receive, stream.send), context=context)
-        application.add_done_callback(partial(self._take_back, lent))
+        application.add_done_callback(partial(self._release, thread))
         stream.application = application
-        scope = {}  # a stream lives long and doesn't need it, nor what follows
-        del application, context, lent
-        await stream.carry()
+        # The rest of this call lasts as long as the stream, and needs none of these.
+        scope = {}
+        del application, context, thread
+        await stream.run()
 
-    def _take_back(self, lent: ThreadSensitiveContext, application: asyncio.Task[None]) -> None:
-        self._threads.take_back(lent)
+    def _release(self, thread: ThreadSensitiveContext, application: asyncio.Task[None]) -> None:
+        self._threads.release(thread)
 
 
 def detached_stream(scope: Mapping[str, Any]) -> "DetachedStream | None":
@@ -68,13 +69,13 @@ def detached_stream(scope: Mapping[str, Any]) -> "DetachedStream | None":
 
 
 class DetachedStream:
-    """What the application says and hears, and the stream that it hands over."""
+    """A request's connection between the server and the application, and the stream that the application detaches."""
 
     __slots__ = (
         "_client_left",
+        "_decided",
+        "_ended_by_client",
         "_failure",
-        "_is_given_up",
-        "_known",
         "_parts",
         "_push",
         "_receive",
@@ -87,7 +88,7 @@ class DetachedStream:
 
     def __init__(self, receive: Receive, send: Send, push: Callable[[bytes], bool] | None = None) -> None:
         self._receive, self._send, self._push = receive, send, push
-        self._client_left = self._is_given_up = False
+        self._client_left = self._ended_by_client = False
         self.push: Callable[[bytes], bool] | None = None
         """Sends a part at once, before those that the generator yields; returns False where the generator has to. None
         until the stream is detached unchanged, and where the server has no such function."""
@@ -97,17 +98,17 @@ class DetachedStream:
         """None once it has ended."""
         self._failure: BaseException | None = None
         self._parts: AsyncGenerator[bytes] | None = None
-        # Done when there are parts, or when there won't be any.
-        self._known = asyncio.get_running_loop().create_future()
+        # Done once there are parts, or the application has ended without.
+        self._decided = asyncio.get_running_loop().create_future()
 
-    # What the application calls.
+    # Called by the application.
 
     def detach(self, parts: AsyncGenerator[bytes], *, unchanged: bool) -> None:
         """Have the server's task send `parts`. Where they are the view's own, `unchanged`, `push` works too."""
         self._parts = parts
         if unchanged:
             self.push = self._push
-        self._know()
+        self._decide()
 
     async def receive(self) -> Mapping[str, Any]:
         message = await self._receive()
@@ -116,81 +117,81 @@ class DetachedStream:
 
     async def send(self, message: Mapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            # The server logs the end of a request in its own context, perhaps before the application is through.
+            # The server logs the end of a request in its own context, perhaps before the application has ended.
             self.context.run(request_id.set, request_id.get())
-        # The end that Django sends isn't that of the stream.
+        # Django ends the response that it sends, which isn't the end of the stream.
         if self._parts is None:
             await self._send(message)
 
-    # What the server waits for.
+    # Called by the server.
 
-    async def carry(self) -> None:
-        """Return when the application and the stream that it hands over have ended; raise what ended them.
+    async def run(self) -> None:
+        """Return when the application and the stream that it detaches have ended; raise what ended them.
 
-        A stream that fails leaves the application to its end, in which Django closes what the request has opened.
+        After a stream that fails, the application still ends by itself, and Django closes what the request opened.
         """
         if self.application:
             # In the context that has the request's id by then.
-            self.application.add_done_callback(self._note_end, context=self.context)
+            self.application.add_done_callback(self._application_ended, context=self.context)
         try:
-            await self._known
+            await self._decided
             try:
                 if self._parts is not None and not self._client_left:
-                    await self._go_on(self._parts)
+                    await self._send_all(self._parts)
             except Exception:
-                await self._ended()
+                await self._wait_for_application()
                 raise
-            await self._ended()
+            await self._wait_for_application()
         except asyncio.CancelledError:
             if self.application:
                 self.application.cancel()
-                await self._ended()
+                await self._wait_for_application()
             raise
         if self._failure:
             raise self._failure
 
-    async def _ended(self) -> None:
+    async def _wait_for_application(self) -> None:
         if self.application:
             await asyncio.wait([self.application])
 
-    def _note_end(self, application: asyncio.Task[None]) -> None:
+    def _application_ended(self, application: asyncio.Task[None]) -> None:
         self.application, self.scope = None, {}
         if self._parts is None:
             self._failure = asyncio.CancelledError() if application.cancelled() else application.exception()
         elif not application.cancelled() and (failure := application.exception()):
-            # Not kept: what it holds is the request, and the stream may live long.
+            # Not stored: it refers to the request, and the stream may live long.
             logger.error("application=failed error=%s", type(failure).__name__, exc_info=failure)
-        self._know()
+        self._decide()
 
-    def _know(self) -> None:
-        if not self._known.done():
-            self._known.set_result(None)
+    def _decide(self) -> None:
+        if not self._decided.done():
+            self._decided.set_result(None)
 
-    async def _go_on(self, parts: AsyncGenerator[bytes]) -> None:
+    async def _send_all(self, parts: AsyncGenerator[bytes]) -> None:
         """Send the stream until it ends or the client leaves."""
-        watching = asyncio.create_task(self._watch(asyncio.current_task()))
+        watching = asyncio.create_task(self._watch_client(asyncio.current_task()))
         try:
             async with aclosing(parts):
-                # Some servers send headers with the first part only, and that may take its time.
-                await self._say(b"")
+                # Some servers send the headers together with the first part, which may take long.
+                await self._send_part(b"")
                 async for part in parts:
-                    await self._say(part)
+                    await self._send_part(part)
             await self._send({"type": "http.response.body"})
         except asyncio.CancelledError:
-            if not self._is_given_up:
+            if not self._ended_by_client:
                 raise
         finally:
             watching.cancel()
 
-    async def _say(self, part: bytes) -> None:
+    async def _send_part(self, part: bytes) -> None:
         await self._send({"type": "http.response.body", "body": part, "more_body": True})
 
-    async def _watch(self, sending: "asyncio.Task[Any] | None") -> None:
-        """Cancel what sends when the client leaves; as long as the application runs, it is told."""
+    async def _watch_client(self, sending: "asyncio.Task[Any] | None") -> None:
+        """Cancel `sending` when the client leaves. While the application runs, it receives the disconnect itself."""
         if self.application:
             await asyncio.wait([self.application])
         while not self._client_left:
             await self.receive()
         if sending:
-            self._is_given_up = True
+            self._ended_by_client = True
             sending.cancel()

@@ -1,4 +1,4 @@
-"""The end of this process, for whoever answers in it: no new streams from one moment on, no open ones from another."""
+"""Draining: while the process stops, it accepts no new streams; when the grace period ends, open ones end too."""
 
 from collections.abc import Callable
 
@@ -6,40 +6,40 @@ from wire.errors import WireError
 
 
 class Stopping(WireError):
-    """The process takes no new work; another one may."""
+    """The process accepts no new work; another process may."""
 
     status = 503
     message = "The service is stopping."
     retry_after = 2
 
 
-class Milestone:
-    """What happens once in the life of a process. It comes in the event loop, and so do the calls it makes."""
+class ShutdownEvent:
+    """An event that is set once in the life of a process, in its event loop. It calls callbacks there."""
 
     def __init__(self) -> None:
-        self.has_come = False
-        self._waiting: set[Callable[[], None]] = set()
+        self.is_set = False
+        self._callbacks: set[Callable[[], None]] = set()
 
-    def come(self) -> None:
-        self.has_come = True
-        for callback in tuple(self._waiting):
+    def set(self) -> None:
+        self.is_set = True
+        for callback in tuple(self._callbacks):
             callback()
 
-    def call(self, callback: Callable[[], None]) -> None:
-        """Have `callback` called when the moment comes, unless it is forgotten before."""
-        self._waiting.add(callback)
+    def add_callback(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called when the event is set, unless it is removed before."""
+        self._callbacks.add(callback)
 
-    def forget(self, callback: Callable[[], None]) -> None:
-        self._waiting.discard(callback)
+    def remove_callback(self, callback: Callable[[], None]) -> None:
+        self._callbacks.discard(callback)
 
 
-# The process was told to stop: what is open may finish.
-begun = Milestone()
-# Time is over: what is still open says its last word.
-over = Milestone()
+# The process was told to stop: open streams may finish.
+started = ShutdownEvent()
+# The grace period is over: open streams send their last event.
+expired = ShutdownEvent()
 
 
 def refuse() -> None:
     """Raise `Stopping` once the process was told to stop."""
-    if begun.has_come:
+    if started.is_set:
         raise Stopping

@@ -1,27 +1,26 @@
-"""Django's handler without a server around it, for requests that are made inside the process."""
+"""Django's handler for requests that are made inside the process, without a server."""
 
 from typing import Any
 
 from django.core.handlers.base import BaseHandler
 from django.core.signals import setting_changed
-from django.dispatch import receiver
 
 from wire.once import once
 
 
 class InnerHandler(BaseHandler):
-    """Answers a request in the thread that asks."""
+    """Handles a request in the calling thread."""
 
 
 @once
 def handler(kind: type[InnerHandler] = InnerHandler) -> InnerHandler:
-    """Return the process's handler of a kind."""
-    built = kind()
-    built.load_middleware()
-    return built
+    """Return the process's one handler of a class."""
+    made = kind()
+    made.load_middleware()
+    setting_changed.connect(rebuild)
+    return made
 
 
-@receiver(setting_changed)
-def forget(**kwargs: Any) -> None:
-    """Build handlers anew once a test has changed a setting: middlewares read theirs when they are made."""
+def rebuild(**kwargs: Any) -> None:
+    """Have handlers built again after a test has changed a setting: middleware reads its settings when it is made."""
     handler.cache_clear()

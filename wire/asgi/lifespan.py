@@ -1,4 +1,4 @@
-"""The ASGI lifespan protocol from both ends: an application made of two hooks, and what a server says to one.
+"""The ASGI lifespan protocol: an application made of two hooks, and the server's side of the protocol.
 
 https://asgi.readthedocs.io/en/latest/specs/lifespan.html
 """
@@ -30,61 +30,61 @@ class Lifespan:
     async def __call__(self, scope: ASGIMessage, receive: Receive, send: Send) -> None:
         for phase, hook in self.hooks.items():
             await receive()
-            answer = await outcome(phase, hook)
-            await send(answer)
-            if answer["type"].endswith(".failed"):
+            reply = await run_hook(phase, hook)
+            await send(reply)
+            if reply["type"].endswith(".failed"):
                 return
 
 
-async def outcome(phase: str, hook: Hook) -> ASGIMessage:
-    """Run a hook and return what the server is told of it."""
+async def run_hook(phase: str, hook: Hook) -> ASGIMessage:
+    """Run a hook and return the message that tells the server how it ended."""
     try:
         await hook()
     except (ImproperlyConfigured, WireError) as error:
         cause = f" ({error.__cause__})" if error.__cause__ else ""
         return {"type": f"lifespan.{phase}.failed", "message": f"{error}{cause}"}
-    except Exception as error:  # a hook is foreign code, and the server wants an answer
+    except Exception as error:  # a hook is foreign code, and the server waits for a reply
         logger.exception("lifespan=%s state=failed", phase)
         return {"type": f"lifespan.{phase}.failed", "message": f"{type(error).__name__}: {error}"}
     return {"type": f"lifespan.{phase}.complete"}
 
 
 class StartupFailed(Exception):
-    """The application said that it can't be served; the text is its own."""
+    """The application reported that it can't start; the text is its own."""
 
 
-class Lifetime:
-    """A server's end of the protocol, for an application that may not know it."""
+class LifespanManager:
+    """A server's side of the protocol, also for an application that doesn't support it."""
 
     def __init__(self, application: Application) -> None:
         self.application = application
-        self.inbox: asyncio.Queue[ASGIMessage] = asyncio.Queue()
+        self.messages: asyncio.Queue[ASGIMessage] = asyncio.Queue()
 
     async def startup(self) -> None:
-        """Return once the application is ready. Raises `StartupFailed` with what it said."""
+        """Return once the application is ready. Raises `StartupFailed` with the application's message."""
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}}
-        self.task = asyncio.create_task(self.application(scope, self.inbox.get, self.send))
-        if (answer := await self.ask("startup")) and answer["type"] == "lifespan.startup.failed":
-            raise StartupFailed(answer.get("message") or "The application did not say why.")
+        self.task = asyncio.create_task(self.application(scope, self.messages.get, self.send))
+        if (reply := await self.request("startup")) and reply["type"] == "lifespan.startup.failed":
+            raise StartupFailed(reply.get("message") or "The application did not say why.")
 
     async def shutdown(self) -> None:
-        """Return once the application has let go of what it held."""
-        if (answer := await self.ask("shutdown")) and answer["type"] == "lifespan.shutdown.failed":
-            logger.error("lifespan=shutdown state=failed reason=%s", answer.get("message"))
+        """Return once the application has closed what it held open."""
+        if (reply := await self.request("shutdown")) and reply["type"] == "lifespan.shutdown.failed":
+            logger.error("lifespan=shutdown state=failed reason=%s", reply.get("message"))
 
-    async def ask(self, phase: str) -> Mapping[str, Any] | None:
-        """Return the answer, or None from an application that doesn't speak the protocol or has ended."""
-        self.answer: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
-        self.inbox.put_nowait({"type": f"lifespan.{phase}"})
-        waiting: set[asyncio.Future[Any]] = {self.answer, self.task}
+    async def request(self, phase: str) -> Mapping[str, Any] | None:
+        """Return the reply, or None from an application that doesn't support the protocol or has ended."""
+        self.reply: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
+        self.messages.put_nowait({"type": f"lifespan.{phase}"})
+        waiting: set[asyncio.Future[Any]] = {self.reply, self.task}
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        if self.answer.done():
-            return self.answer.result()
-        # The standard has a server go on without the protocol where the application raises instead of answering.
+        if self.reply.done():
+            return self.reply.result()
+        # By the standard, an application that raises instead of replying is served without the protocol.
         if not self.task.cancelled() and (error := self.task.exception()):
             logger.debug("lifespan=%s state=unsupported", phase, exc_info=error)
         return None
 
     async def send(self, message: Mapping[str, Any]) -> None:
-        if not self.answer.done():
-            self.answer.set_result(message)
+        if not self.reply.done():
+            self.reply.set_result(message)

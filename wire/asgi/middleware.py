@@ -1,7 +1,7 @@
-"""Django's own middlewares for ASGI, in a thread only where they wait for something.
+"""Django's own middleware for ASGI, with a thread only for hooks that may block.
 
-Django runs each of their hooks in a thread, as one may ask a database: fifteen changes of thread a request, which took
-more than all else that Django does for it. These ask one where a session is saved, a message stored, or a form read.
+Django runs each of their hooks in a thread, because one may query a database. A request changes threads fifteen times,
+which costs more than the rest of Django's work. These use a thread to save a session, store a message or read a form.
 """
 
 from collections.abc import Callable
@@ -21,13 +21,13 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE")
 
 
 class Unthreaded:
-    """Put before one of Django's middlewares, has its hooks run in the event loop, unless they may wait."""
+    """A mixin for one of Django's middlewares: its hooks run in the event loop, unless they may block."""
 
     if TYPE_CHECKING:
         get_response: Callable[[HttpRequest], Any]
 
-    def may_wait(self, request: HttpRequest) -> bool:
-        """Tell whether the next hook may have to wait."""
+    def may_block(self, request: HttpRequest) -> bool:
+        """Tell whether the next hook may have to wait for a database or a body."""
         return False
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
@@ -41,7 +41,7 @@ class Unthreaded:
         return response
 
     async def run(self, hook: Callable[..., Any], request: HttpRequest, *rest: Any) -> Any:
-        if self.may_wait(request):
+        if self.may_block(request):
             return await sync_to_async(hook, thread_sensitive=True)(request, *rest)
         return hook(request, *rest)
 
@@ -51,8 +51,8 @@ class SecurityMiddleware(Unthreaded, security.SecurityMiddleware):
 
 
 class SessionMiddleware(Unthreaded, sessions.SessionMiddleware):
-    def may_wait(self, request: HttpRequest) -> bool:
-        """Tell whether the session is to be saved; it is read by whoever looks into it."""
+    def may_block(self, request: HttpRequest) -> bool:
+        """Tell whether the session has to be saved; the code that first uses it loads it."""
         session = getattr(request, "session", None)
         return session is not None and (session.modified or settings.SESSION_SAVE_EVERY_REQUEST)
 
@@ -67,11 +67,11 @@ class CsrfViewMiddleware(Unthreaded, csrf.CsrfViewMiddleware):
         if iscoroutinefunction(get_response):
             self.process_view = self.process_view_in_loop  # type: ignore[assignment,method-assign]  # Django looks
 
-    def may_wait(self, request: HttpRequest) -> bool:
+    def may_block(self, request: HttpRequest) -> bool:
         return settings.CSRF_USE_SESSIONS
 
     async def process_view_in_loop(self, request: HttpRequest, callback: Any, args: Any, kwargs: Any) -> Any:
-        """Look at the view; what came in a form is read in a thread."""
+        """Check the request; a form's token is read in a thread."""
         check = super().process_view
         if getattr(callback, "csrf_exempt", False) or request.method in SAFE_METHODS:
             return check(request, callback, args, kwargs)
@@ -79,14 +79,14 @@ class CsrfViewMiddleware(Unthreaded, csrf.CsrfViewMiddleware):
 
 
 class AuthenticationMiddleware(Unthreaded, auth.AuthenticationMiddleware):
-    """The user is asked for by whoever looks at `request.user`."""
+    """Its hook only makes `request.user` lazy."""
 
 
 class MessageMiddleware(Unthreaded, messages.MessageMiddleware):
-    def may_wait(self, request: HttpRequest) -> bool:
-        """Tell whether messages are to be stored, perhaps in the session."""
-        kept = getattr(request, "_messages", None)
-        return kept is not None and (kept.used or kept.added_new)
+    def may_block(self, request: HttpRequest) -> bool:
+        """Tell whether messages have to be stored, perhaps in the session."""
+        stored = getattr(request, "_messages", None)
+        return stored is not None and (stored.used or stored.added_new)
 
 
 class XFrameOptionsMiddleware(Unthreaded, clickjacking.XFrameOptionsMiddleware):

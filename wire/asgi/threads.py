@@ -1,7 +1,7 @@
-"""Threads that keep their database connections for what they do next, for a moment.
+"""Thread pools whose threads reuse their database connections for a moment.
 
-Django runs the sync code of a request under ASGI in a thread that it starts for it, and in it the connection is opened
-anew: that took as long as all that a view does that looks up an API key.
+Under ASGI, Django starts a thread for the sync code of each request, and the thread opens a database connection. That
+took as long as a view that looks up an API key.
 """
 
 import asyncio
@@ -26,60 +26,59 @@ from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.core.signals import request_finished, request_started
 from django.db import connections
 from django.db.backends.signals import connection_created
-from django.dispatch import receiver
 
 logger = logging.getLogger(__name__)
 
 # Seconds without work after which a thread closes its connections, and after which it ends.
 IDLE = 0.25
 LIFE = 5.0
-# Seconds without work after which it looks whether they still work.
+# Seconds without work after which a thread checks its connections before it uses them.
 STALE = 0.02
-# Seconds after which the end of a request closes a connection, however much it is used.
+# Seconds after which the end of a request closes a connection, although it is in use.
 AGE = 60.0
 # Seconds that the end of the process waits for work.
 PATIENCE = 20.0
 
 
-class Here(threading.local):
-    """Whether this thread keeps its connections for who comes next."""
+class ThreadState(threading.local):
+    """Whether this thread leaves its connections open for its next work."""
 
-    keeps = False
+    reuses_connections = False
 
 
-here = Here()
+this_thread = ThreadState()
 
 
 class Job(NamedTuple):
     done: Future[Any]
     work: Callable[[], Any]
 
-    def do(self) -> Callable[[], None]:
-        """Do the work and return what tells how it ended."""
+    def run(self) -> Callable[[], None]:
+        """Do the work and return a function that sets the result."""
         if not self.done.set_running_or_notify_cancel():
-            return nothing
+            return do_nothing
         try:
             return partial(self.done.set_result, self.work())
-        except BaseException as error:  # it is raised where the work comes from
+        except BaseException as error:  # the caller of `submit` gets it
             return partial(self.done.set_exception, error)
         finally:
-            del self  # which the error's traceback would hold
+            del self  # the error's traceback would refer to it
 
 
-def nothing() -> None:
+def do_nothing() -> None:
     pass
 
 
 class Pool(Executor):
-    """A few threads, started when there is work and ended when there is none. May be used from any thread.
+    """A few threads, which start when there is work and end without. It is thread-safe.
 
-    Of those that are idle the one that was used last is next, so that as few as it takes have a connection.
+    The idle thread that was used last is the next to work, so that few threads have a connection.
     """
 
     def __init__(self, size: int, name: str) -> None:
         self.name = name
-        self.lent_at = math.inf
-        """Since when somebody has its thread to himself and may come back to his connections (monotonic)."""
+        self.acquired_at = math.inf
+        """When a request acquired its only thread, whose connections it may use again (monotonic)."""
         self._size, self._numbers = size, count()
         self._renew()
         with pools_lock:
@@ -88,18 +87,18 @@ class Pool(Executor):
     def _renew(self) -> None:
         self._lock = threading.Lock()
         self._waiting: deque[Job] = deque()
-        # How idle threads are called, and how many threads there are.
+        # The queues on which idle threads wait for a job, and the number of all threads.
         self._idle: list[SimpleQueue[Job | None]] = []
         self._count = 0
         self._ends = False
 
     @property
-    def is_lent(self) -> bool:
-        return self.lent_at < math.inf
+    def is_acquired(self) -> bool:
+        return self.acquired_at < math.inf
 
     @property
-    def is_free(self) -> bool:
-        """Whether all work is done."""
+    def is_idle(self) -> bool:
+        """Whether no work waits or runs."""
         with self._lock:
             return not self._waiting and len(self._idle) == self._count
 
@@ -122,8 +121,8 @@ class Pool(Executor):
         return done
 
     def sync_to_async[**P, T](self, work: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
-        """Do as asgiref's does, here: async code that `work` calls runs in the event loop of who calls `work`."""
-        # Its stub wants a ThreadPoolExecutor; it does nothing with it but to submit.
+        """Do as asgiref's, in this pool: async code that `work` calls runs in the event loop of the caller."""
+        # The stub asks for a ThreadPoolExecutor; asgiref only submits to it.
         return sync_to_async(work, thread_sensitive=False, executor=cast(ThreadPoolExecutor, self))
 
     async def run[T](self, work: Callable[[], T]) -> T:
@@ -134,76 +133,77 @@ class Pool(Executor):
         """Close the connections of idle threads, and return when they are."""
         with self._lock:
             jobs = [Job(Future(), connections.close_all) for _ in self._idle]
-            for call, job in zip(self._idle, jobs, strict=True):
-                call.put(job)
+            for queue, job in zip(self._idle, jobs, strict=True):
+                queue.put(job)
             self._idle.clear()
         for job in jobs:
             job.done.result()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End each thread as soon as no work waits. More work starts another; and nothing has to be shut down."""
+        """End each thread as soon as no work waits. Later work starts another; a pool needs no shutdown."""
         with self._lock:
             self._ends = True
-            for call in self._idle:
-                call.put(None)
+            for queue in self._idle:
+                queue.put(None)
             self._count -= len(self._idle)
             self._idle.clear()
 
     # In a thread of the pool.
 
     def _run(self) -> None:
-        here.keeps = True
-        call: SimpleQueue[Job | None] = SimpleQueue()
-        job = self._next(call)
-        while job := job or self._awaited(call):
-            tell = job.do()
+        this_thread.reuses_connections = True
+        connection_created.connect(leave_open)
+        queue: SimpleQueue[Job | None] = SimpleQueue()
+        job = self._next(queue)
+        while job := job or self._wait(queue):
+            set_result = job.run()
             del job
-            if not self.is_lent:
-                tidy()
-            # Whoever is told of the end finds this thread idle.
-            job = self._next(call)
-            tell()
-            del tell
+            if not self.is_acquired:
+                reset_connections()
+            # A caller that gets the result finds this thread idle.
+            job = self._next(queue)
+            set_result()
+            del set_result
         connections.close_all()
 
-    def _next(self, call: SimpleQueue[Job | None]) -> Job | None:
-        """Return a job that waits; where none does, this thread is idle, or ends."""
+    def _next(self, queue: SimpleQueue[Job | None]) -> Job | None:
+        """Return a job that waits. Without one, mark this thread as idle, or have it end."""
         with self._lock:
             if self._waiting:
                 return self._waiting.popleft()
             if self._ends:
                 self._count -= 1
-                call.put(None)
+                queue.put(None)
             else:
-                self._idle.append(call)
+                self._idle.append(queue)
             return None
 
-    def _awaited(self, call: SimpleQueue[Job | None]) -> Job | None:
-        """Return what an idle thread is called for; none where it is to end."""
+    def _wait(self, queue: SimpleQueue[Job | None]) -> Job | None:
+        """Return the next job of an idle thread; None where the thread has to end."""
         since = time.monotonic()
-        job = self._called(call)
-        if job and since < self.lent_at and time.monotonic() - since > STALE:
-            tidy(look=True)
+        job = self._receive(queue)
+        if job and since < self.acquired_at and time.monotonic() - since > STALE:
+            reset_connections(check=True)
         return job
 
-    def _called(self, call: SimpleQueue[Job | None]) -> Job | None:
+    def _receive(self, queue: SimpleQueue[Job | None]) -> Job | None:
         while True:
             try:
-                return call.get(timeout=IDLE)
+                return queue.get(timeout=IDLE)
             except Empty:
-                if not self.is_lent:
+                if not self.is_acquired:
                     break
-        tidy()
+        reset_connections()
         give_connections_back()
         try:
-            return call.get(timeout=LIFE)
+            return queue.get(timeout=LIFE)
         except Empty:
             with self._lock:
-                if call in self._idle:
-                    self._idle.remove(call)
+                if queue in self._idle:
+                    self._idle.remove(queue)
                     self._count -= 1
                     return None
-            return call.get()  # it was called just now
+            return queue.get()  # a job was submitted just now
 
 
 pools: WeakSet[Pool] = WeakSet()
@@ -216,47 +216,53 @@ def all_pools() -> list[Pool]:
 
 
 @atexit.register
-def let_end() -> None:
-    """Give what is under way some time: threads end with the process, whatever they are at."""
+def wait_for_work() -> None:
+    """Wait for a while until no work runs: the end of the process ends its threads."""
     end = time.monotonic() + PATIENCE
-    while (busy := [pool.name for pool in all_pools() if not pool.is_free]) and time.monotonic() < end:
+    while (busy := [pool.name for pool in all_pools() if not pool.is_idle]) and time.monotonic() < end:
         time.sleep(0.01)
     if busy:
         logger.warning("threads=%s state=abandoned after=%g", ",".join(sorted(busy)), PATIENCE)
 
 
-def begin_anew() -> None:
-    """Have a forked child start its own threads: it hasn't those of its parent."""
+def reset_after_fork() -> None:
+    """Have a forked child start its own threads: it has none of its parent's."""
     global pools_lock
     pools_lock = threading.Lock()
     for pool in all_pools():
         pool._renew()
 
 
-os.register_at_fork(after_in_child=begin_anew)
+os.register_at_fork(after_in_child=reset_after_fork)
 
 
 class RequestThreads:
-    """Those for the requests of one server, each lent to one after the other. To be used in its event loop."""
+    """The threads for the requests of one server; a thread serves one request after the other.
+
+    Use it in the server's event loop.
+    """
 
     def __init__(self) -> None:
-        # In the order in which they were used.
+        # In the order of their last use.
         self._idle: deque[Pool] = deque()
+        # Not connected at the import: a project that imports this module may never have such a thread.
+        for signal in (request_started, request_finished):
+            signal.connect(drop_open_transactions)
 
-    def lend(self) -> ThreadSensitiveContext:
-        """Return what a request's sync code finds its thread by; it is to be taken back."""
+    def acquire(self) -> ThreadSensitiveContext:
+        """Return the context by which a request's sync code finds its thread. The caller has to release it."""
         context = ThreadSensitiveContext()
         thread = self._idle.pop() if self._idle else Pool(1, "request")
-        thread.lent_at = time.monotonic()
+        thread.acquired_at = time.monotonic()
         SyncToAsync.context_to_thread_executor[context] = thread
         return context
 
-    def take_back(self, context: ThreadSensitiveContext) -> None:
-        """Have the thread back, unless it is still at something: then it ends with it."""
+    def release(self, context: ThreadSensitiveContext) -> None:
+        """Make the thread free for other requests, unless it still works: then it ends after that work."""
         thread = SyncToAsync.context_to_thread_executor.pop(context, None)
         if isinstance(thread, Pool):
-            thread.lent_at = math.inf
-            if thread.is_free:
+            thread.acquired_at = math.inf
+            if thread.is_idle:
                 self._idle.append(thread)
             else:
                 thread.shutdown(wait=False)
@@ -264,42 +270,43 @@ class RequestThreads:
             self._idle.popleft()
 
 
-@receiver(connection_created)
-def keep(connection: Any, **kwargs: Any) -> None:
+def leave_open(connection: Any, **kwargs: Any) -> None:
     """Have Django leave a connection open when a request ends."""
-    if here.keeps and connection.settings_dict["CONN_MAX_AGE"] == 0:
+    if this_thread.reuses_connections and connection.settings_dict["CONN_MAX_AGE"] == 0:
         connection.close_at = time.monotonic() + AGE
 
 
-@receiver([request_started, request_finished])
-def drop_unfinished(**kwargs: Any) -> None:
-    """Leave no transaction to who comes next in this thread: Django closes no connection that is in one."""
+def drop_open_transactions(**kwargs: Any) -> None:
+    """Leave no transaction to this thread's next work: Django doesn't close a connection that is in one."""
     for connection in connections.all(initialized_only=True):
-        if connection.in_atomic_block and here.keeps:
+        if connection.in_atomic_block and this_thread.reuses_connections:
             drop(connection)
 
 
-def tidy(*, look: bool = False) -> None:
-    """Leave this thread's connections as the next work may find them: those that work, after errors or at a `look`."""
-    drop_unfinished()
+def reset_connections(*, check: bool = False) -> None:
+    """Prepare this thread's connections for its next work: drop transactions, close those that fail after an error.
+
+    With `check`, each connection is tried.
+    """
+    drop_open_transactions()
     for connection in connections.all(initialized_only=True):
-        connection.errors_occurred |= look
+        connection.errors_occurred |= check
         close_unless_usable(connection)
 
 
 def give_connections_back() -> None:
-    """Close this thread's database connections: what follows takes long and needs none, or nothing follows."""
+    """Close this thread's database connections before long work that needs none, or at the end of all work."""
     for connection in connections.all(initialized_only=True):
-        if connection.in_atomic_block:  # it is a caller's, as in a test
+        if connection.in_atomic_block:  # the caller's transaction, as in a test
             continue
-        if here.keeps and connection.settings_dict["CONN_MAX_AGE"] == 0:
+        if this_thread.reuses_connections and connection.settings_dict["CONN_MAX_AGE"] == 0:
             connection.close_at = 0.0
         close_unless_usable(connection)
 
 
 def leave_connections() -> None:
-    """Give this thread's database connections back, unless it keeps them for the next request."""
-    if not here.keeps:
+    """Close this thread's database connections, unless its next request reuses them."""
+    if not this_thread.reuses_connections:
         give_connections_back()
 
 
@@ -312,16 +319,16 @@ def close_unless_usable(connection: Any) -> None:
 
 
 def drop(connection: Any) -> None:
-    """Have nothing more to do with a connection; this thread's next use opens another."""
+    """Forget a connection, which may fail to close. This thread's next use opens another."""
     with suppress(Exception):
         connection.close()
     del connections[connection.alias]
 
 
 def release_thread() -> None:
-    """End the current request's thread, with its database connections; sync code that follows gets another.
+    """End the current request's thread, with its database connections. Later sync code gets another.
 
-    It would stay with the request until the response is closed: as long as a stream lives.
+    Otherwise the thread stays until the response is closed, which for a stream takes long.
     """
     context = SyncToAsync.thread_sensitive_context.get(None)
     executor = SyncToAsync.context_to_thread_executor.pop(context, None) if context else None

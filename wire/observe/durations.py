@@ -1,8 +1,8 @@
-"""How long something took, in words."""
+"""Durations as text."""
 
 
-def spoken(seconds: float) -> str:
-    """Say how long something took, to three digits."""
+def format_duration(seconds: float) -> str:
+    """Return a duration to three digits: `1.23 s`, `2 min 5 s`."""
     if seconds < 0.9995:
         return f"{seconds * 1000:.3g} ms" if seconds >= 0.000001 else "0 ms"
     if seconds < 119.5:

@@ -1,4 +1,4 @@
-"""Log lines as JSON objects, for whoever collects them."""
+"""Log lines as JSON objects."""
 
 import json
 import logging
@@ -8,44 +8,44 @@ from typing import Any
 
 from wire.observe import tracing
 
-# The `key=%s` and `key=word` of our own lines: each becomes a field.
+# The `key=%s` and `key=word` of this project's log lines: each becomes a field.
 NAMES = re.compile(r"(\w+)=%")
 WORDS = re.compile(r"(\w+)=(\w+)(?!\S)")
-# Two, each with a beginning that is searched for quickly: as one they took ten times as long.
+# Two expressions, each with a prefix that is quick to search: one expression took ten times as long.
 KEYS = re.compile(r"(Bearer |sk(?<!\wsk)[-_]|whsec_)[^\s\"'\\]+")
 PASSWORDS = re.compile(r"(://[^\s/:@\"]*:)[^\s@\"\\]+(?=@)")
 
 
 class JSONFormatter(logging.Formatter):
-    """One object a line: `time`, `level`, `logger`, `message`, ids where there are any, and what the line names."""
+    """Formats a record as a JSON object: `time`, `level`, `logger`, `message`, ids if there are any, and its fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
-            **named(record),
+            **fields_of(record),
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
             "process": record.process,
-            **ids(record),
+            **ids_of(record),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return PASSWORDS.sub(r"\1***", KEYS.sub(r"\1***", json.dumps(line, default=str)))
 
 
-def named(record: logging.LogRecord) -> dict[str, Any]:
-    """Return what a line of the form `batch=%s state=%s` names."""
-    said = str(record.msg)
-    names = NAMES.findall(said)
+def fields_of(record: logging.LogRecord) -> dict[str, Any]:
+    """Return the fields that a line of the form `name=%s state=%s` names."""
+    text = str(record.msg)
+    names = NAMES.findall(text)
     if not (names and isinstance(record.args, tuple) and len(names) == len(record.args)):
         return {}
-    fields = {**dict(WORDS.findall(said)), **dict(zip(names, record.args, strict=True))}
+    fields = {**dict(WORDS.findall(text)), **dict(zip(names, record.args, strict=True))}
     return {"message_id" if name == "message" else name: value for name, value in fields.items()}
 
 
-def ids(record: logging.LogRecord) -> dict[str, str]:
-    """Return what ties a line to others: of its request, its answer, its trace."""
+def ids_of(record: logging.LogRecord) -> dict[str, str]:
+    """Return the ids of a line's request, message and trace."""
     found = {"request_id": getattr(record, "request_id", "-"), "message_id": getattr(record, "message_id", "-")}
     if trace := tracing.traceparent():
         found["trace_id"] = trace.split("-")[1]

@@ -1,4 +1,4 @@
-"""Metrics of requests for Prometheus, in its client's own registry: the middleware counts them.
+"""Middleware that counts requests for Prometheus, in its client's default registry.
 
 It needs the extra `metrics`.
 """
@@ -16,7 +16,7 @@ from wire.observe.tracing import method_of, route_of
 
 REQUESTS = Histogram(
     "http_request_duration_seconds",
-    "From a request to the beginning of its response.",
+    "Seconds from a request to the start of its response.",
     ["route", "method", "status"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
@@ -24,24 +24,24 @@ REQUESTS = Histogram(
 
 @sync_and_async_middleware
 def metrics_middleware(get_response: Any) -> Any:
-    """Count requests by the pattern of their URL, never by their path."""
+    """Count requests by the pattern of their URL, not by their path."""
     if iscoroutinefunction(get_response):
 
-        async def in_the_loop(request: HttpRequest) -> HttpResponseBase:
+        async def call_async(request: HttpRequest) -> HttpResponseBase:
             began = time.monotonic()
             response: HttpResponseBase = await get_response(request)
-            return counted(request, response, began)
+            return count(request, response, began)
 
-        return in_the_loop
+        return call_async
 
-    def in_a_thread(request: HttpRequest) -> HttpResponseBase:
+    def call(request: HttpRequest) -> HttpResponseBase:
         began = time.monotonic()
-        return counted(request, get_response(request), began)
+        return count(request, get_response(request), began)
 
-    return in_a_thread
+    return call
 
 
-def counted(request: HttpRequest, response: HttpResponseBase, began: float) -> HttpResponseBase:
+def count(request: HttpRequest, response: HttpResponseBase, began: float) -> HttpResponseBase:
     labels = (route_of(request), method_of(request), str(response.status_code))
     REQUESTS.labels(*labels).observe(time.monotonic() - began)
     return response

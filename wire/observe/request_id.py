@@ -20,7 +20,7 @@ Middleware = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBa
 
 
 class RequestIDFilter(logging.Filter):
-    """Put the request's id on each record that is logged for it."""
+    """Adds the request's id to each log record."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = request_id.get()
@@ -32,25 +32,25 @@ def around(
     before: Callable[[HttpRequest], None],
     after: Callable[[HttpRequest, HttpResponseBase], HttpResponseBase],
 ) -> Middleware:
-    """Build a middleware that runs in the event loop or in a thread, as its neighbours do."""
+    """Return a middleware, async or sync as `get_response` is."""
     if iscoroutinefunction(get_response):
 
-        async def in_the_loop(request: HttpRequest) -> HttpResponseBase:
+        async def call_async(request: HttpRequest) -> HttpResponseBase:
             before(request)
             return after(request, await get_response(request))
 
-        return in_the_loop
+        return call_async
 
-    def in_a_thread(request: HttpRequest) -> HttpResponseBase:
+    def call(request: HttpRequest) -> HttpResponseBase:
         before(request)
         return after(request, get_response(request))
 
-    return in_a_thread
+    return call
 
 
 @sync_and_async_middleware
 def request_id_middleware(get_response: GetResponse) -> Middleware:
-    """Give each request an id (the caller's own `X-Request-ID` where it is a plain one) and send it back."""
+    """Give each request an id, the caller's `X-Request-ID` if it is a valid one, and return it in the response."""
 
     def before(request: HttpRequest) -> None:
         request_id.set(acceptable(request.META.get("HTTP_X_REQUEST_ID", "")))
@@ -63,5 +63,5 @@ def request_id_middleware(get_response: GetResponse) -> Middleware:
 
 
 def acceptable(given: str) -> str:
-    """Return the id that a caller gave, or a fresh one where it is no plain one."""
+    """Return the id that a caller sent, or a new one if it isn't valid."""
     return given if ACCEPTABLE_ID.fullmatch(given) else secrets.token_hex(16)

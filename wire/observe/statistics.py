@@ -1,4 +1,4 @@
-"""Numbers of the last hour, day or week, counted by the database alike on SQLite and on PostgreSQL."""
+"""Statistics of the last hour, day or week, computed by the database, on SQLite as on PostgreSQL."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from django.db.models import BigIntegerField, Case, Count, F, Func, QuerySet, Va
 from django.db.models.functions import Trunc
 from django.utils import timezone
 
-# How long each lasts, and what it is cut into.
+# The length of each period, and of its slots.
 PERIODS = {
     "hour": (timedelta(hours=1), "minute"),
     "day": (timedelta(days=1), "hour"),
@@ -31,28 +31,28 @@ class Period:
 
     @classmethod
     def named(cls, name: str) -> Self:
-        """Return the last hour, day or week; the last hour where it has another name."""
+        """Return the last hour, day or week; the last hour for any other name."""
         name = name if name in PERIODS else "hour"
         (length, slot), now = PERIODS[name], timezone.now()
         return cls(name, now - length, now, slot)
 
     @property
     def slots(self) -> list[datetime]:
-        """Return when each slot begins; the first begins before the period, the last is still going on."""
+        """Return the start of each slot. The first starts before the period; the last isn't over."""
         step = SLOTS[self.slot]
         first = self.since.astimezone(UTC).replace(second=0, microsecond=0)
         first = first if self.slot == "minute" else first.replace(minute=0)
         return [first + step * number for number in range((self.now - first) // step + 1)]
 
     def query(self, field: str, **chosen: Any) -> str:
-        """Return the query of an admin's list that leads to the rows of this period."""
+        """Return the query that filters an admin's list to the rows of this period."""
         return urlencode({f"{field}__gte": self.since.isoformat(), **chosen})
 
 
 class Slot(Trunc):
-    """The slot in which a moment lies."""
+    """The slot of a moment."""
 
-    # Of a moment as SQLite stores it. Django's own truncates in Python: 4 s for a million rows.
+    # The prefix of a moment as SQLite stores it. Django's own truncates in Python: 4 s for a million rows.
     LETTERS = {"minute": len("2026-01-01 00:00"), "hour": len("2026-01-01 00")}
 
     def __init__(self, field: str, kind: str) -> None:
@@ -65,7 +65,7 @@ class Slot(Trunc):
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Rows that are alike. `query` leads to them in the admin's list."""
+    """The number of rows with the same name. `query` filters the admin's list to them."""
 
     name: str
     count: int
@@ -74,7 +74,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """What is drawn of a period: a number for each slot."""
+    """One line of a chart: a number for each slot."""
 
     name: str
     numbers: Sequence[int]
@@ -87,7 +87,7 @@ class Chart:
 
     @classmethod
     def of(cls, period: Period, names: Sequence[str], counted: Iterable[tuple[datetime, str, int]]) -> Self:
-        """Return a chart of numbers that are known by slot and name."""
+        """Return a chart of numbers by slot and name."""
         slots = period.slots
         numbers = {name: dict.fromkeys(slots, 0) for name in names}
         for slot, name, number in counted:
@@ -97,7 +97,7 @@ class Chart:
 
     @property
     def rows(self) -> list[tuple[datetime, tuple[int, ...]]]:
-        """Return the slots in which there is something, with the number of each series."""
+        """Return the slots that aren't empty, with the number of each series."""
         rows = zip(self.slots, zip(*(one.numbers for one in self.series), strict=True), strict=True)
         return [(slot, numbers) for slot, numbers in rows if any(numbers)]
 
@@ -108,14 +108,14 @@ class Chart:
         }
 
 
-# Times are counted by their first digits, three at least: a million of them take too long to sort. Below each of these
-# limits a second has so many parts; beyond them, one.
+# Times are rounded to at least three digits and counted: to sort a million takes too long. Below each of these limits a
+# second has so many parts; above all of them, one.
 PARTS = {0.1: 100_000, 1: 10_000, 10: 1_000, 100: 100, 1_000: 10}
 MOST_PARTS = 100_000
 
 
 class WholeNumber(Func):
-    """The whole number that is next to a number of zero or more."""
+    """A number of zero or more, rounded to a whole number."""
 
     template = "CAST(%(expressions)s AS BIGINT)"
     output_field = BigIntegerField()
@@ -130,7 +130,7 @@ def parts(field: str, of_a_second: int) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """Of so many times, in seconds: half took at most `p50`, nineteen in twenty at most `p95`."""
+    """Percentiles of `count` durations, in seconds: half are at most `p50`, 95 in 100 at most `p95`."""
 
     count: int
     p50: float
@@ -138,7 +138,7 @@ class Percentiles:
 
     @classmethod
     def of(cls, rows: QuerySet[Any], field: str) -> Self | None:
-        """Return the percentiles of a field in seconds, by the nearest rank and to three digits; None without times."""
+        """Return the percentiles of a field in seconds, by nearest rank and to three digits; None without values."""
         whens = (When(**{f"{field}__lt": limit}, then=parts(field, number)) for limit, number in PARTS.items())
         rounded = Case(*whens, default=parts(field, 1))
         timed = rows.filter(**{f"{field}__isnull": False}).order_by()
@@ -148,6 +148,6 @@ class Percentiles:
 
 
 def ranked(counted: Sequence[tuple[int, int]], rank: float) -> float:
-    """Return the seconds that come at a rank in parts that were counted."""
+    """Return the seconds at a rank."""
     passed = accumulate(number for _, number in counted)
     return next(each for (each, _), upto in zip(counted, passed, strict=True) if upto >= rank) / MOST_PARTS

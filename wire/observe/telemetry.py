@@ -1,4 +1,4 @@
-"""OpenTelemetry behind `wire.observe.tracing`: it needs the extra `otel`."""
+"""Tracing by OpenTelemetry, for `wire.observe.tracing`. It needs the extra `otel`."""
 
 from types import TracebackType
 from typing import Self
@@ -11,17 +11,17 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from wire.observe import tracing
 from wire.observe.tracing import Attributes, Kind
 
-# Neither `tracestate` nor `baggage` is taken over: their texts would go on to the model's server.
+# `tracestate` and `baggage` are dropped: their texts would be forwarded to other services.
 PROPAGATOR = TraceContextTextMapPropagator()
 
 
 def switch_on(provider: TracerProvider | None = None) -> None:
-    """Have spans made, by the given provider or by the one that the project has set for all its code."""
+    """Make spans from now on, with the given provider or the project's global one."""
     tracing.tracer = OTelTracer(trace.get_tracer("django-assistant-backend", tracer_provider=provider))
 
 
-def place(traceparent: str) -> Context:
-    """Return what it refers to; nothing, where it can't be read."""
+def context_of(traceparent: str) -> Context:
+    """Return the context of a traceparent; an empty one if it isn't valid."""
     return PROPAGATOR.extract({"traceparent": traceparent}, Context())
 
 
@@ -37,7 +37,7 @@ class OTelSpan:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         context.detach(self._token)
-        if isinstance(error, Exception):  # neither who was cancelled nor a generator that was closed
+        if isinstance(error, Exception):  # not a cancellation or a closed generator
             self.fail(type(error).__name__)
         self._span.end()
 
@@ -59,10 +59,10 @@ class OTelTracer:
         self._tracer = tracer
 
     def span(self, name: str, attributes: Attributes, kind: Kind, parent: str, link: str) -> OTelSpan:
-        links = [Link(trace.get_current_span(place(link)).get_span_context())] if link else None
-        around = place(parent) if parent else None
-        said = {key: value for key, value in attributes.items() if value is not None}
-        return OTelSpan(self._tracer.start_span(name, around, SpanKind[kind.upper()], said, links))
+        links = [Link(trace.get_current_span(context_of(link)).get_span_context())] if link else None
+        around = context_of(parent) if parent else None
+        given = {key: value for key, value in attributes.items() if value is not None}
+        return OTelSpan(self._tracer.start_span(name, around, SpanKind[kind.upper()], given, links))
 
     def traceparent(self) -> str:
         carrier: dict[str, str] = {}

@@ -1,7 +1,7 @@
-"""Spans of what happens, where tracing is on (docs/monitoring.md); elsewhere nothing is made, and nothing imported.
+"""Spans, if tracing is on (docs/monitoring.md); otherwise nothing is made and OpenTelemetry isn't imported.
 
-A span says who did what with which outcome, never a text: no message, no answer, no parameters, no path as it was sent.
-What belongs to another task, thread or process is found by the `traceparent` of W3C Trace Context.
+A span has names, numbers and outcomes, but no text: no message, no parameters, no path as it was sent. Spans of other
+tasks, threads and processes are linked by the `traceparent` of W3C Trace Context.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ Kind = Literal["internal", "server", "client", "producer", "consumer"]
 
 
 class Span(Protocol):
-    """Current inside its block, at whose end it ends; failed where an exception leaves that."""
+    """A context manager: the span is current in its block and ends with it, as failed if an exception leaves it."""
 
     def __enter__(self) -> Self: ...
 
@@ -30,14 +30,14 @@ class Span(Protocol):
     def rename(self, name: str) -> None: ...
 
     def note(self, attributes: Attributes) -> None:
-        """Say more of it; what is None is left out."""
+        """Add attributes, except those that are None."""
 
     def fail(self, error: str) -> None:
-        """Say that it failed: with the name of an exception, or a status."""
+        """Mark the span as failed, with the name of an exception or a status."""
 
 
 class Tracer(Protocol):
-    """What `wire.observe.telemetry` sets; the arguments are those of `span`."""
+    """The tracer that `wire.observe.telemetry` sets; its arguments are those of `span`."""
 
     def span(self, name: str, attributes: Attributes, kind: Kind, parent: str, link: str) -> Span: ...
 
@@ -45,7 +45,7 @@ class Tracer(Protocol):
 
 
 class Untraced:
-    """The span that there is where tracing is off."""
+    """The span while tracing is off: it does nothing."""
 
     __slots__ = ()
 
@@ -68,55 +68,55 @@ tracer: Tracer | None = None
 def span(
     name: str, attributes: Attributes | None = None, *, kind: Kind = "internal", parent: str = "", link: str = ""
 ) -> Span:
-    """Return a span of the current one, or of the `parent` where its traceparent is given; `link` refers to another."""
+    """Return a child of the current span, or of the `parent` traceparent; `link` is a linked span's traceparent."""
     return tracer.span(name, attributes or {}, kind, parent, link) if tracer else UNTRACED
 
 
 def traceparent() -> str:
-    """Return what refers to the current span; empty where there is none."""
+    """Return the traceparent of the current span; empty if there is none."""
     return tracer.traceparent() if tracer else ""
 
 
 def headers() -> dict[str, str]:
-    """Return the headers with which a call of another service is part of the current span."""
+    """Return the headers that make a call of another service a child of the current span."""
     current = traceparent()
     return {"traceparent": current} if current else {}
 
 
 @sync_and_async_middleware
 def tracing_middleware(get_response: Any) -> Any:
-    """Make each request a span, in the trace that its `traceparent` names.
+    """Make each request a span, in the trace of its `traceparent`.
 
-    What is called inside the process, as an item of a batch is, is part of a span already and has none of its own.
+    A request that is made inside the process belongs to a span already and gets none of its own.
     """
     if iscoroutinefunction(get_response):
 
-        async def in_the_loop(request: HttpRequest) -> HttpResponseBase:
-            with of_request(request) as current:
+        async def call_async(request: HttpRequest) -> HttpResponseBase:
+            with request_span(request) as current:
                 response: HttpResponseBase = await get_response(request)
-                note_answer(current, request, response)
+                note_response(current, request, response)
                 return response
 
-        return in_the_loop
+        return call_async
 
-    def in_a_thread(request: HttpRequest) -> HttpResponseBase:
-        with of_request(request) as current:
+    def call(request: HttpRequest) -> HttpResponseBase:
+        with request_span(request) as current:
             response: HttpResponseBase = get_response(request)
-            note_answer(current, request, response)
+            note_response(current, request, response)
             return response
 
-    return in_a_thread
+    return call
 
 
-def of_request(request: HttpRequest) -> Span:
+def request_span(request: HttpRequest) -> Span:
     if tracer is None or traceparent():
         return UNTRACED
     attributes = {"http.request.method": method_of(request), "url.scheme": request.scheme}
     return span(method_of(request), attributes, kind="server", parent=request.headers.get("traceparent", ""))
 
 
-def note_answer(current: Span, request: HttpRequest, response: HttpResponseBase) -> None:
-    """Say how a request was answered, and by which route: its path may hold a text."""
+def note_response(current: Span, request: HttpRequest, response: HttpResponseBase) -> None:
+    """Add a response's status and route to the span. The path isn't added: it may hold a text."""
     if current is UNTRACED:
         return
     route = route_of(request)
@@ -127,10 +127,10 @@ def note_answer(current: Span, request: HttpRequest, response: HttpResponseBase)
 
 
 def method_of(request: HttpRequest) -> str:
-    """Return the method where it is a known one: who counts requests can't count every word that somebody sends."""
+    """Return the method if it is a standard one: any other would be a new label for each word that a client sends."""
     return request.method if request.method in METHODS else "_OTHER"
 
 
 def route_of(request: HttpRequest) -> str:
-    """Return the pattern of the URL that a request was answered by; empty where there was none."""
+    """Return the URL pattern of a request; empty if none matched."""
     return request.resolver_match.route if request.resolver_match else ""

@@ -1,4 +1,4 @@
-"""A client's connection: what is too large or too slow is refused before it has come, and nothing waits for ever."""
+"""A client's connection, with limits of size and time: a request is refused before all of it arrives."""
 
 import asyncio
 import socket
@@ -8,126 +8,121 @@ from typing import Any
 from twisted.internet import tcp
 from twisted.web.http import HTTPChannel
 
-# Bytes that the kernel takes before they can be sent: of a stalled stream, most would wait there.
+# Bytes that the kernel buffers before it can send them: otherwise most of a stalled stream would wait there.
 KERNEL_BYTES = 32 * 1024
-# Seconds, and bytes, for which a refused client is listened to, or it might not see its answer before the reset.
+# Seconds and bytes for which the server reads on from a refused client: a reset could overtake the response.
 LINGER_SECONDS = 1.0
 LINGER_BYTES = 256 * 1024
 
 
 class Transport(tcp.Server):  # type: ignore[misc]  # Twisted has no types that mypy reads here
-    """A socket that counts the bytes its reader takes."""
+    """A socket that counts the bytes it has sent."""
 
-    taken = 0
+    sent = 0
     stalled = False
     corked = False
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        with suppress(OSError, AttributeError):  # not every system has it
+        with suppress(OSError, AttributeError):  # some systems don't have the option
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_BYTES)
 
     def writeSomeData(self, data: bytes) -> Any:  # noqa: N802  # Twisted's name, as those below
-        taken = super().writeSomeData(data)
-        if isinstance(taken, int):
-            self.taken += taken
-        return taken
+        sent = super().writeSomeData(data)
+        if isinstance(sent, int):
+            self.sent += sent
+        return sent
 
-    # A part of a response leaves in one piece, and at once: to be told by the loop that the socket takes it costs more
-    # than to send it.
+    # A part of a response is sent in one piece and at once: to wait until the loop reports the socket as writable costs
+    # more than to send it.
 
     def startWriting(self) -> None:  # noqa: N802
         if not self.corked:
             super().startWriting()
 
     def cork(self) -> None:
-        """Hold back what is written until `uncork`."""
+        """Buffer writes until `uncork`."""
         self.corked = True
 
     def uncork(self) -> None:
-        """Send what was written; what the socket doesn't take yet, and a close, are left to the loop."""
+        """Send the buffer. The loop sends the rest when the socket is full, and closes the connection."""
         self.corked = False
         waits = self.dataBuffer or self._tempDataLen or self.disconnecting
         if self.connected and waits and (self.doWrite() is not None or self.dataBuffer):
             super().startWriting()
 
     def send_now(self, data: bytes) -> None:
-        """Write past the buffers where nothing waits in them; what the socket doesn't take is left to the loop."""
-        taken = 0
+        """Send data at once if the buffers are empty; the loop sends what the socket doesn't accept."""
+        sent = 0
         if self.connected and not (self.dataBuffer or self._tempDataLen or self.disconnecting):
             try:
-                taken = self.socket.send(data)
-                self.taken += taken
-            except OSError:  # it is full, or the loop will find out what it is
+                sent = self.socket.send(data)
+                self.sent += sent
+            except OSError:  # the socket is full, or the loop will see the error
                 pass
-        if taken < len(data):
-            self.write(data[taken:])
+        if sent < len(data):
+            self.write(data[sent:])
 
     def drop(self) -> None:
         self.stalled = True
         self.abortConnection()
 
 
-class Readers:
-    """Those for whom bytes wait; who takes none for `seconds` is dropped. To look is cheaper than a timer a write."""
+class WriteTimeout:
+    """Closes connections whose client reads nothing for `seconds`. Regular checks cost less than a timer per write."""
 
-    LOOKS = 10
+    CHECKS = 10
 
     def __init__(self, reactor: Any, seconds: float) -> None:
         self.reactor = reactor
         self.seconds = seconds
         self.waiting: dict[Transport, tuple[int, float]] = {}
 
-    def look(self) -> None:
+    def check(self) -> None:
         now = self.reactor.seconds()
         before, self.waiting = self.waiting, {}
         for transport in self.reactor.getWriters():
             if isinstance(transport, Transport):
-                taken, since = before.get(transport, (transport.taken, now))
-                since = since if taken == transport.taken else now
-                self.waiting[transport] = transport.taken, since
+                sent, since = before.get(transport, (transport.sent, now))
+                since = since if sent == transport.sent else now
+                self.waiting[transport] = transport.sent, since
                 if now - since >= self.seconds:
                     transport.drop()
-        self.reactor.callLater(self.seconds / self.LOOKS, self.look)
+        self.reactor.callLater(self.seconds / self.CHECKS, self.check)
 
 
 class Connection(HTTPChannel):  # type: ignore[misc]  # Twisted has no types that mypy reads here
     """Twisted's HTTP/1.1 connection."""
 
-    full: asyncio.Event | None = None
-    """There while more bytes wait for the client than the transport likes to hold; set once they have left."""
+    writable: asyncio.Event | None = None
+    """Exists while the transport's buffer is full; set once the buffer has room again."""
     refused = False
     _lingered = 0
 
-    # Who writes waits for who reads. A WebSocket's protocol takes the place of this one, but it stays the producer.
+    # Back-pressure: a writer waits while the client is behind. A WebSocket's protocol replaces this one, which stays
+    # the transport's producer.
 
     def pauseProducing(self) -> None:  # noqa: N802  # Twisted's name, as those below
         super().pauseProducing()
-        self.full = self.full or asyncio.Event()
+        self.writable = self.writable or asyncio.Event()
 
     def resumeProducing(self) -> None:  # noqa: N802
         super().resumeProducing()
-        self._flow()
+        self._set_writable()
 
     def stopProducing(self) -> None:  # noqa: N802
         super().stopProducing()
-        self._flow()
+        self._set_writable()
 
-    def _flow(self) -> None:
-        if self.full:
-            self.full.set()
-            self.full = None
+    def _set_writable(self) -> None:
+        if self.writable:
+            self.writable.set()
+            self.writable = None
 
-    # What is refused before it has come.
-
-    @property
-    def max_bytes(self) -> int:
-        path: bytes = self._path.partition(b"?")[0]
-        limit: int = self.factory.server.limits.body(path.decode("latin-1"))
-        return limit
+    # Requests that the server refuses before all of them has arrived.
 
     def allHeadersReceived(self) -> None:  # noqa: N802
-        if (self.length or 0) > self.max_bytes:
+        if self.requests[-1].is_too_large(self.length or 0):
             self.refuse(413)
         else:
             super().allHeadersReceived()
@@ -143,7 +138,7 @@ class Connection(HTTPChannel):  # type: ignore[misc]  # Twisted has no types tha
         self.refuse(400)
 
     def refuse(self, status: int) -> None:
-        """Answer in the application's place, then close."""
+        """Respond in the application's place, then close."""
         if self.refused:
             return
         self.refused = True
@@ -166,7 +161,7 @@ class Connection(HTTPChannel):  # type: ignore[misc]  # Twisted has no types tha
             self._abortingCall = self.callLater(LINGER_SECONDS, self.forceAbortClient)
         else:
             super().loseConnection()
-        self._flow()
+        self._set_writable()
 
     def timeoutConnection(self) -> None:  # noqa: N802
         if self.requests:

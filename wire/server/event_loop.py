@@ -1,4 +1,4 @@
-"""The event loop under Twisted's reactor: uvloop's where that is installed, or else asyncio's own."""
+"""The event loop of Twisted's reactor: uvloop's if it is installed, otherwise asyncio's."""
 
 import asyncio
 import sys
@@ -6,7 +6,7 @@ import sys
 from twisted.internet import asyncioreactor
 
 
-def made() -> asyncio.AbstractEventLoop:
+def new_event_loop() -> asyncio.AbstractEventLoop:
     try:
         import uvloop
     except ImportError:
@@ -14,15 +14,15 @@ def made() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-def installed() -> asyncio.AbstractEventLoop:
-    """Return the reactor's loop; it is installed before anything else of Twisted's is imported."""
-    if "twisted.internet.reactor" in sys.modules:  # a project with daphne among its apps: it runs on daphne's
+def install() -> asyncio.AbstractEventLoop:
+    """Install Twisted's reactor and return its loop. Nothing else of Twisted may be imported before."""
+    if "twisted.internet.reactor" in sys.modules:  # the project has daphne among its apps, which installed its own
         from daphne.server import twisted_loop
 
         return twisted_loop  # type: ignore[no-any-return]  # daphne has no types
-    loop = made()
+    loop = new_event_loop()
     asyncioreactor.install(loop)
     return loop
 
 
-loop = installed()
+loop = install()

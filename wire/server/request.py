@@ -1,4 +1,4 @@
-"""A request and its response, as the server sees them: how it began, how it ended, and that one can tell."""
+"""A request and its response in the server: the response is complete, or the client can tell that it isn't."""
 
 import asyncio
 import json
@@ -16,17 +16,18 @@ from twisted.web.http_headers import Headers
 
 from wire.asgi import draining
 from wire.errors import envelope
+from wire.server.body_limit import view_max_body_bytes
 
 logger = logging.getLogger("wire.access")
 
 SPOOLED_BYTES = 1024 * 1024
-# Shared by all who need theirs no more.
+# Shared by all requests that no longer need their own.
 NO_HEADERS = Headers()
 NO_ARGUMENTS: Mapping[bytes, list[bytes]] = MappingProxyType({})
 
 
-class Inbox:
-    """What the application is told. An `asyncio.Queue` is 2 KB, for one message that is yet to come."""
+class MessageQueue:
+    """The messages for an application. An `asyncio.Queue` takes 2 KB, where most have to hold one message."""
 
     def __init__(self) -> None:
         self.messages: list[Mapping[str, Any]] = []
@@ -44,19 +45,20 @@ class Inbox:
         return self.messages.pop(0)
 
 
-# Whole; the application failed; the client left, or took nothing for too long; the application never saw the request.
+# The response is complete; the application failed; the client left; it read nothing for too long; the server refused.
 Outcome = Literal["complete", "failed", "left", "stalled", "refused"]
 
 
 class ServerRequest(WebRequest):  # type: ignore[misc]  # daphne has no types
-    """daphne's request. Its response is whole, or is seen to be cut."""
+    """daphne's request. Its response is complete, or its connection breaks off visibly."""
 
     outcome: Outcome | None = None
     application: asyncio.Task[None] | None = None
     is_streaming = False
-    """Whether the headers have left and parts of unknown length follow."""
+    """Whether the headers are sent and chunks follow."""
     requestHeaders: Headers  # noqa: N815  # Twisted's name
     _received = 0
+    _max_body_bytes: int | None = None
 
     def __init__(self, channel: Any, queued: object = False) -> None:
         super().__init__(channel, queued, parsePOSTFormSubmission=False)
@@ -71,58 +73,68 @@ class ServerRequest(WebRequest):  # type: ignore[misc]  # daphne has no types
         if self.finished:
             return
         self._received += len(data)
-        if self._received > self.channel.max_bytes:
+        if self.is_too_large(self._received):
             self.channel.refuse(413)
         else:
             super().handleContentChunk(data)
 
+    def is_too_large(self, length: int) -> bool:
+        """Tell whether a body of this length is larger than its view allows; only a large one needs the view."""
+        least: int = self.server.limits.BODY_MAX_BYTES
+        if length <= least:
+            return False
+        if self._max_body_bytes is None:
+            target: bytes = self.channel._path
+            self._max_body_bytes = view_max_body_bytes(target, self.server.root_path)
+        return length > max(least, self._max_body_bytes)
+
     def process(self) -> None:
-        # daphne would believe it, and serve one path as another.
+        # daphne would trust it, and serve one path as another.
         if self.requestHeaders.hasHeader(b"Daphne-Root-Path"):
             self.channel.refuse(400)
             return
         super().process()
-        # The application has it, and a stream lives long.
+        # The scope has them, and a stream lives long.
         self.requestHeaders, self.clean_headers, self.args = NO_HEADERS, (), NO_ARGUMENTS
         if not self.finished:
             self.content.close()
-            self.content = None  # type: ignore[assignment]  # Twisted's own word for none
-            # Attributes came and went by now, and a dict never shrinks: copied, each is half its size.
+            self.content = None  # type: ignore[assignment]  # Twisted sets it so too
+            # A dict doesn't shrink when attributes are deleted: a copy is half the size.
             for each in (self, self.channel):
                 each.__dict__ = dict(each.__dict__.items())
 
     # The response.
 
     def setResponseCode(self, code: int, message: bytes | None = None) -> None:  # noqa: N802  # Twisted's name
-        """Set the status with its phrase: Twisted knows none of 422 and 429."""
+        """Set the status with its phrase: Twisted has none for 422 and 429."""
         super().setResponseCode(code, message or responses.get(code, "").encode() or None)
 
     async def send(self, message: Mapping[str, Any]) -> None:
-        """Take a part of the response from the application; wait while the client is behind."""
+        """Send a part of the response; wait while the client is behind."""
         if self.finished or self._disconnected:
-            await asyncio.sleep(0)  # or an application that only writes would never let go
+            await asyncio.sleep(0)  # otherwise an application that only writes would block the loop
             return
         if self.is_streaming and message.get("more_body"):
-            self.pass_on(message.get("body", b""))
+            self.send_chunk(message.get("body", b""))
         else:
-            self.take(message)
-        if not self.finished and (full := self.channel.full):
-            await full.wait()
+            self.write_message(message)
+        if not self.finished and (writable := self.channel.writable):
+            await writable.wait()
 
     def push(self, part: bytes) -> bool:
-        """Take the next part of a stream without being waited for, unless the client is behind or gone."""
-        if self.finished or self._disconnected or self.channel.full or not self.is_streaming:
+        """Send the next part of a stream at once; return False if the client is behind or has left."""
+        if self.finished or self._disconnected or self.channel.writable or not self.is_streaming:
             return False
-        self.pass_on(part)
+        self.send_chunk(part)
         return True
 
-    def pass_on(self, part: bytes) -> None:
-        """Send the next part of a stream; the way through daphne and Twisted costs as much again."""
+    def send_chunk(self, part: bytes) -> None:
+        """Send the next part of a stream past daphne and Twisted, which would double the cost."""
         if part:
             self.channel.transport.send_now(b"%x\r\n%b\r\n" % (len(part), part))
 
-    def take(self, message: Mapping[str, Any]) -> None:
-        """Have daphne write a part of the response, which leaves in one piece."""
+    def write_message(self, message: Mapping[str, Any]) -> None:
+        """Have daphne write a part of the response in one piece."""
         if message["type"] == "http.response.start":
             self.server.check_headers_type(message)
         transport = self.channel.transport
@@ -133,30 +145,30 @@ class ServerRequest(WebRequest):  # type: ignore[misc]  # daphne has no types
             transport.uncork()
 
     def handle_reply(self, message: Mapping[str, Any]) -> None:
-        if message["type"] == "http.response.start" and draining.begun.has_come:
-            self.say_goodbye()
+        if message["type"] == "http.response.start" and draining.started.is_set:
+            self.close_after_response()
         super().handle_reply(message)
         if self.chunked and self.startedWriting:
             self.is_streaming = True
-            self.responseHeaders = NO_HEADERS  # they have left
+            self.responseHeaders = NO_HEADERS  # they are sent
 
-    def say_goodbye(self) -> None:
-        """Have the connection closed after this response, and the client know."""
+    def close_after_response(self) -> None:
+        """Close the connection after this response, and announce it to the client."""
         self.channel.persistent = False
         self.responseHeaders.setRawHeaders(b"Connection", [b"close"])
 
     def refuse(self, status: int, method: bytes, target: bytes) -> None:
-        """Answer a request that the application never sees."""
+        """Respond to a request that the application never sees."""
         self.method, self.uri, self.clientproto = method, target, b"HTTP/1.1"
         self.outcome = "refused"
-        self.say_goodbye()
-        self.answer(status)
+        self.close_after_response()
+        self.send_error(status)
 
     def basic_error(self, status: int, status_text: bytes, body: str) -> None:
-        self.answer(status)
+        self.send_error(status)
 
-    def answer(self, status: int) -> None:
-        """Answer with an error of ours."""
+    def send_error(self, status: int) -> None:
+        """Send an error in this project's shape as the response."""
         content = json.dumps(envelope(status)).encode()
         headers = {"Content-Type": "application/json", "Content-Length": str(len(content))}
         headers["X-Request-ID"] = secrets.token_hex(16)
@@ -166,27 +178,27 @@ class ServerRequest(WebRequest):  # type: ignore[misc]  # daphne has no types
 
     # The end.
 
-    def ended(self) -> None:
-        """Make sure, when the application has ended, that the response has."""
+    def application_ended(self) -> None:
+        """End the response if the application has ended without."""
         if self.finished or self._disconnected:
             return
         self.outcome = "failed"
         if self.startedWriting:
-            self.cut()
+            self.abort()
         else:
             self._response_started = False
             self.responseHeaders = Headers()
-            self.answer(500)
+            self.send_error(500)
 
-    def cut(self) -> None:
-        """Close the connection so that nobody takes what was sent for the whole."""
+    def abort(self) -> None:
+        """Close the connection so that the client sees an incomplete response."""
         if self.chunked or self.responseHeaders.hasHeader(b"Content-Length"):
-            self.channel.loseConnection()  # what was written still leaves; its end is missing
+            self.channel.loseConnection()  # the last chunk is missing
         else:
             self.transport.abortConnection()
 
     def finish(self) -> None:
-        if draining.begun.has_come:
+        if draining.started.is_set:
             self.channel.persistent = False
         super().finish()
         self.log(self.outcome or "complete")
@@ -197,9 +209,9 @@ class ServerRequest(WebRequest):  # type: ignore[misc]  # daphne has no types
             self.log("stalled" if self.transport.stalled else self.outcome or "left")
 
     def log(self, outcome: Outcome) -> None:
-        """Log what became of a request, under its id. Its query stays out: keys and messages travel there."""
+        """Log how a request ended, under its id, without its query: that may hold keys and messages."""
         line = "method=%s path=%s status=%s duration=%.3f client=%s outcome=%s"
-        # Control characters reach this point as they were sent.
+        # A path may hold control characters.
         path = quote(self.uri.partition(b"?")[0], safe="/%:@!$&'()*+,;=~")
         status = self.code if self.startedWriting else "-"
         values = (quote(self.method), path, status, self.duration(), ":".join(map(str, self.client_addr)), outcome)

@@ -1,4 +1,4 @@
-"""The server behind `manage.py serve`: daphne's, started and stopped so that nobody has to guess what happened."""
+"""The server of `manage.py serve`: daphne's, with a lifespan, a graceful shutdown and clear errors."""
 
 # The reactor comes before anything else of Twisted's.
 from wire.server.event_loop import loop  # isort:skip
@@ -25,19 +25,19 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import LogLevel, STDLibLogObserver, globalLogBeginner, globalLogPublisher
 
 from wire.asgi import detached, draining
-from wire.asgi.lifespan import Application, Lifetime
-from wire.server.connection import Connection, Readers, Transport
+from wire.asgi.lifespan import Application, LifespanManager
+from wire.server.connection import Connection, Transport, WriteTimeout
 from wire.server.limits import ServerLimits
-from wire.server.request import Inbox, ServerRequest
+from wire.server.request import MessageQueue, ServerRequest
 from wire.server.websocket import EXTENSIONS, RESTARTING, WebSocket, WebSockets
 
 logger = logging.getLogger(__name__)
 
-# Seconds that an application may take to end when its client has gone, and each step of stopping after the grace.
+# Seconds that an application may take to end after its client left, and each step of the shutdown after the grace.
 PATIENCE = 5.0
-# Seconds in which a WebSocket's application, its lifespan over, may send what is left and close by itself.
-LAST_WORD = 0.5
-# A terminal and make, or a supervisor and its group, hand on the same signal: one that comes this soon is no second.
+# Seconds in which applications may send their last messages, after the shutdown of the lifespan.
+LAST_MESSAGES = 0.5
+# Seconds in which a second signal counts as the first: a terminal and make, or a supervisor and its group, forward it.
 SAME_SIGNAL = 1.0
 # Connections that the kernel accepts while the process is busy.
 BACKLOG = 1024
@@ -49,11 +49,11 @@ to_logging: Any = STDLibLogObserver("twisted")
 
 
 class CannotListen(Exception):
-    """The address can't be had; the text is a sentence for a person."""
+    """The server can't listen on the address; the text says why and what to do."""
 
 
 class Factory(HTTPFactory):  # type: ignore[misc]  # daphne has no types
-    """Makes connections; daphne makes its own request class part of each."""
+    """Makes connections with this project's request class, where daphne sets its own."""
 
     protocol = Connection
 
@@ -67,15 +67,15 @@ class Factory(HTTPFactory):  # type: ignore[misc]  # daphne has no types
         return connection
 
     def log(self, request: Any) -> None:
-        """Leave it to the exchange."""
+        """Do nothing: `ServerRequest.log` logs each request."""
 
 
 class Server(daphne.server.Server):  # type: ignore[misc]  # daphne has no types
     """Serve an ASGI application on one address until SIGINT or SIGTERM.
 
-    The application's lifespan starts before the port opens and ends after it closed. The first signal lets what is
-    open finish for SHUTDOWN_GRACE seconds, a second one ends at once. `announce` is called with the URL once the port
-    is open.
+    The application's lifespan starts before the port opens and ends after it is closed. After the first signal, open
+    requests may go on for SHUTDOWN_GRACE seconds; a second signal ends the process at once. `announce` is called with
+    the URL once the port is open.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Server(daphne.server.Server):  # type: ignore[misc]  # daphne has no types
         super().__init__(application, endpoints=endpoints, server_name="")
         self.host, self.port, self.announce = host, port, announce
         self.limits = limits or ServerLimits()
-        self.lifetime = Lifetime(application)
+        self.lifespan = LifespanManager(application)
         self.applications: dict[Any, asyncio.Task[None]] = {}
         self.websockets: set[Any] = set()
         self.listening: Any = None
@@ -105,9 +105,9 @@ class Server(daphne.server.Server):  # type: ignore[misc]  # daphne has no types
         """Return once the server has stopped. Raises `CannotListen` and `StartupFailed`."""
         check_free(self.host, self.port)
         asyncio.set_event_loop(loop)
-        twisted_log.addObserver(log_trouble)
+        twisted_log.addObserver(log_warning)
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.signalled, number)
+            loop.add_signal_handler(number, self.on_signal, number)
         try:
             if self.start_application(loop):
                 self.serve()
@@ -118,8 +118,8 @@ class Server(daphne.server.Server):  # type: ignore[misc]  # daphne has no types
         abandon_threads(PATIENCE)
 
     def start_application(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Return whether it was allowed to finish starting."""
-        self.starting = loop.create_task(self.lifetime.startup())
+        """Return False if a signal cancelled the startup."""
+        self.starting = loop.create_task(self.lifespan.startup())
         try:
             loop.run_until_complete(self.starting)
         except asyncio.CancelledError:
@@ -129,10 +129,10 @@ class Server(daphne.server.Server):  # type: ignore[misc]  # daphne has no types
         return True
 
     def serve(self) -> None:
-        # Nothing of Twisted's goes to the console but what `log_trouble` takes.
+        # Twisted's log doesn't go to the console; `log_warning` logs its warnings.
         globalLogBeginner.beginLoggingTo([lambda _: None], redirectStandardIO=False, discardBuffer=True)
         reactor.callWhenRunning(self.listen)
-        reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromFuture(self.winding_down()))
+        reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromFuture(self.shutting_down()))
         reactor.run(installSignalHandlers=False)
 
     def listen(self) -> None:
@@ -145,15 +145,15 @@ class Server(daphne.server.Server):  # type: ignore[misc]  # daphne has no types
             return
         self.listening.transport = Transport
         self.check_websockets()
-        Readers(reactor, self.limits.WRITE_TIMEOUT).look()
-        # What the start made stays; to go through it took a full collection 0.16 s, in which nothing was served.
+        WriteTimeout(reactor, self.limits.WRITE_TIMEOUT).check()
+        # The objects of the startup stay. A full collection of them took 0.16 s, in which no request was served.
         gc.collect()
         gc.freeze()
         self.announce(url(self.host, self.listening.getHost().port))
         if self.stopping_since:
             reactor.stop()
 
-    def signalled(self, number: int) -> None:
+    def on_signal(self, number: int) -> None:
         now = time.monotonic()
         if self.stopping_since is None:
             self.stopping_since = now
@@ -165,16 +165,16 @@ class Server(daphne.server.Server):  # type: ignore[misc]  # daphne has no types
             logging.shutdown()
             os._exit(128 + number)
 
-    def winding_down(self) -> "asyncio.Future[None]":
-        """Return what Twisted waits for before its reactor stops."""
-        return asyncio.ensure_future(self.wind_down())
+    def shutting_down(self) -> "asyncio.Future[None]":
+        """Return a future that Twisted waits for before its reactor stops."""
+        return asyncio.ensure_future(self.shut_down())
 
-    async def wind_down(self) -> None:
+    async def shut_down(self) -> None:
         if self.listening:
             await self.stop_listening()
             await self.drain()
         try:
-            await asyncio.wait_for(self.lifetime.shutdown(), PATIENCE)
+            await asyncio.wait_for(self.lifespan.shutdown(), PATIENCE)
         except TimeoutError:
             logger.warning("lifespan=shutdown state=abandoned after=%s", PATIENCE)
         await self.end_applications()
@@ -184,60 +184,60 @@ class Server(daphne.server.Server):  # type: ignore[misc]  # daphne has no types
             await closed.asFuture(asyncio.get_running_loop())
 
     async def drain(self) -> None:
-        """Let what is open finish; then whoever wants to say a last word is told to."""
-        draining.begun.come()
+        """Let open requests finish within the grace period; then tell the others to end."""
+        draining.started.set()
         if self.applications:
             logger.info("state=draining open=%s seconds=%g", len(self.applications), self.limits.SHUTDOWN_GRACE)
-        await self.applications_ended(self.limits.SHUTDOWN_GRACE)
-        draining.over.come()
+        await self.wait_for_applications(self.limits.SHUTDOWN_GRACE)
+        draining.expired.set()
 
-    async def applications_ended(self, seconds: float) -> None:
-        """Return when no application runs any more, or after so many seconds."""
+    async def wait_for_applications(self, seconds: float) -> None:
+        """Return when no application runs, or after so many seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while self.applications:
                     await asyncio.wait(self.applications.values(), return_when=asyncio.FIRST_COMPLETED)
 
     async def end_applications(self) -> None:
-        await self.applications_ended(LAST_WORD)
+        await self.wait_for_applications(LAST_MESSAGES)
         for websocket in tuple(self.websockets):
             websocket.serverClose(RESTARTING)
-        await self.applications_ended(PATIENCE)
+        await self.wait_for_applications(PATIENCE)
         for application in self.applications.values():
             application.cancel()
-        await self.applications_ended(PATIENCE)
-        await self.written(PATIENCE)
+        await self.wait_for_applications(PATIENCE)
+        await self.wait_for_writes(PATIENCE)
 
-    async def written(self, seconds: float) -> None:
-        """Return when what was said has left, or after so many seconds."""
+    async def wait_for_writes(self, seconds: float) -> None:
+        """Return when all responses are sent, or after so many seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                # Twisted has no event for it.
+                # Twisted has no event for this.
                 while any(isinstance(writer, Transport) for writer in reactor.getWriters()):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
 
     # From a request to its application. daphne calls all but the last two.
 
-    def create_application(self, protocol: Any, scope: dict[str, Any]) -> Inbox:
-        inbox = Inbox()
+    def create_application(self, protocol: Any, scope: dict[str, Any]) -> MessageQueue:
+        queue = MessageQueue()
         scope["asgi"] = {"version": "3.0"}
-        receive = inbox.get
+        receive = queue.get
         if isinstance(protocol, WebSocket):
             scope["extensions"] = EXTENSIONS
-            receive = partial(protocol.receive, inbox)
+            receive = partial(protocol.receive, queue)
         else:
             scope[detached.PUSH] = protocol.push
         application = asyncio.get_running_loop().create_task(self.application(scope, receive, protocol.send))
         self.applications[protocol] = protocol.application = application
         application.add_done_callback(partial(self.application_ended, protocol))
-        return inbox
+        return queue
 
     def protocol_connected(self, protocol: Any) -> None:
         if not isinstance(protocol, ServerRequest):
             self.websockets.add(protocol)
 
     def protocol_disconnected(self, protocol: Any) -> None:
-        """Have the application end soon, unless it ends by itself; after a whole response it may go on."""
+        """Cancel the application after a while; after a complete response it may go on."""
         self.websockets.discard(protocol)
         application = self.applications.get(protocol)
         if application and not (isinstance(protocol, ServerRequest) and protocol.finished):
@@ -248,14 +248,14 @@ class Server(daphne.server.Server):  # type: ignore[misc]  # daphne has no types
         del self.applications[protocol]
         if not application.cancelled() and (error := application.exception()):
             logger.error("application=failed error=%s", type(error).__name__, exc_info=error)
-        protocol.ended()
+        protocol.application_ended()
 
     def check_websockets(self) -> None:
-        """Have idle WebSockets pinged, and dead ones closed."""
+        """Ping idle WebSockets and close dead ones."""
         for websocket in tuple(self.websockets):
             try:
                 websocket.check_timeouts()
-            except Exception:  # daphne's code for one connection isn't to end this for all others
+            except Exception:  # an error in one connection doesn't end the checks of the others
                 logger.exception("websocket=%s state=broken", websocket)
                 self.websockets.discard(websocket)
         reactor.callLater(WEBSOCKET_CHECK_SECONDS, self.check_websockets)
@@ -267,7 +267,7 @@ def url(host: str, port: int) -> str:
 
 
 def check_free(host: str, port: int) -> None:
-    """Find out before the application starts, which may take long, that the address can't be had."""
+    """Raise `CannotListen` before the application starts, which may take long."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -280,14 +280,14 @@ def cannot_listen(host: str, port: int, reason: str) -> str:
     return f"Can't listen on {host} port {port}: {reason}. Stop what is there, or choose another PORT."
 
 
-def log_trouble(event: dict[str, Any]) -> None:
-    """Log what goes wrong in Twisted, which daphne silences; its lines below a warning hold whole query strings."""
+def log_warning(event: dict[str, Any]) -> None:
+    """Log Twisted's warnings and errors, which daphne drops; lower levels hold whole query strings."""
     if event["log_level"] >= LogLevel.warn:
         to_logging(event)
 
 
 async def end_tasks() -> None:
-    """Cancel what still runs in the loop and see it end, as `asyncio.run` does, but not for ever."""
+    """Cancel all tasks and wait for their end, as `asyncio.run` does, but only for a while."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()
@@ -297,7 +297,7 @@ async def end_tasks() -> None:
 
 
 def abandon_threads(after: float) -> None:
-    """End the process `after` seconds even if a thread is stuck: the interpreter would wait for it for ever."""
+    """End the process after so many seconds even if a thread hangs: the interpreter would wait for it forever."""
     timer = threading.Timer(after, os._exit, [0])
     timer.daemon = True
     timer.start()

@@ -1,4 +1,4 @@
-"""A client's WebSocket: daphne's, with what ASGI asks for and daphne leaves out, and a bound on what waits in it."""
+"""A client's WebSocket: daphne's, with the parts of ASGI that daphne lacks, and a limit on messages that wait."""
 
 import asyncio
 import json
@@ -11,23 +11,23 @@ from autobahn.websocket.types import ConnectionDeny
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
 
 from wire.errors import envelope
-from wire.server.request import Inbox
+from wire.server.request import MessageQueue
 
-# Seconds after which a client that says nothing is pinged, and in which it has to answer, to shake hands and to say
-# good-bye. autobahn's timers may be a second early.
+# Seconds after which a silent client gets a ping, and the limits of its pong, the opening and the closing handshake.
+# autobahn's timers may be a second early.
 PING_SECONDS, PONG_SECONDS, HANDSHAKE_SECONDS, CLOSING_SECONDS = 15, 30, 20, 5
-# Messages that may wait for the application; then nothing more is read from the client until it has taken one.
-WAITING = 4
-# Kinds of messages, and what a connection is closed with where its application doesn't say: RFC 6455 and its registry.
+# Messages that may wait for the application; until it receives one, the server reads no more from the client.
+MAX_QUEUED = 4
+# Opcodes of messages, and the codes with which the server closes a connection: RFC 6455 and its registry.
 TEXT, BINARY = 1, 2
 NORMAL, FAILED, RESTARTING = 1000, 1011, 1012
 
-# What an application may do beyond the core of ASGI; it finds this in its scope.
+# The ASGI extensions that a scope offers.
 EXTENSIONS: dict[str, dict[str, Any]] = {"websocket.http.response": {}}
 
 
 class WebSockets(WebSocketFactory):  # type: ignore[misc]  # daphne has no types
-    """Makes the server's WebSockets. None of them packs what it sends, or unpacks what comes."""
+    """Makes the server's WebSockets, which don't compress messages."""
 
     def __init__(self, server: Any) -> None:
         super().__init__(server, server="")
@@ -35,21 +35,21 @@ class WebSockets(WebSocketFactory):  # type: ignore[misc]  # daphne has no types
         largest = server.limits.BODY_MAX_BYTES
         self.setProtocolOptions(
             autoPingTimeout=PONG_SECONDS,
-            failByDrop=False,  # who breaks the protocol is told so
+            failByDrop=False,  # a client that breaks the protocol gets a close frame
             allowNullOrigin=True,
             openHandshakeTimeout=HANDSHAKE_SECONDS,
             closeHandshakeTimeout=CLOSING_SECONDS,
             maxMessagePayloadSize=largest,
             maxFramePayloadSize=largest,
         )
-        # daphne pings, and closes what is a day old.
+        # daphne sends the pings; it would close a connection after a day.
         server.ping_interval = PING_SECONDS
         server.websocket_timeout = -1
 
 
 @dataclass
 class Denial:
-    """A response to a handshake that isn't accepted, as far as the application has made it."""
+    """A response that denies a handshake, as far as the application has sent it."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
@@ -61,34 +61,34 @@ class WebSocket(WebSocketProtocol):  # type: ignore[misc]  # daphne has no types
 
     application: "asyncio.Task[None] | None" = None
     denial: Any = None
-    unread = False
+    is_paused = False
 
     # From the client to the application.
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:  # noqa: N802, N803
         super().onMessage(payload, isBinary)
-        if len(self.application_queue.messages) >= WAITING and not self.unread:
-            self.unread = True
+        if len(self.application_queue.messages) >= MAX_QUEUED and not self.is_paused:
+            self.is_paused = True
             self.transport.pauseProducing()
 
-    async def receive(self, inbox: Inbox) -> Mapping[str, Any]:
-        """Return what the application is told next."""
-        message = await inbox.get()
-        if self.unread and len(inbox.messages) < WAITING:
-            self.unread = False
+    async def receive(self, queue: MessageQueue) -> Mapping[str, Any]:
+        """Return the application's next message."""
+        message = await queue.get()
+        if self.is_paused and len(queue.messages) < MAX_QUEUED:
+            self.is_paused = False
             self.transport.resumeProducing()
         return message
 
     # From the application to the client.
 
     async def send(self, message: Mapping[str, Any]) -> None:
-        """Take a message from the application; wait while the client is behind."""
+        """Send a message of the application; wait while the client is behind."""
         if self not in self.server.websockets:
-            await asyncio.sleep(0)  # or an application that only writes would never let go
+            await asyncio.sleep(0)  # otherwise an application that only writes would block the loop
             return
         self.handle_reply(message)
-        if full := getattr(self.transport.producer, "full", None):
-            await full.wait()
+        if writable := getattr(self.transport.producer, "writable", None):
+            await writable.wait()
 
     def handle_reply(self, message: Mapping[str, Any]) -> None:
         match message["type"]:
@@ -112,7 +112,7 @@ class WebSocket(WebSocketProtocol):  # type: ignore[misc]  # daphne has no types
         self.server.protocol_disconnected(self)
 
     def sendHttpErrorResponse(self, code: int, reason: str, responseHeaders: object = None) -> None:  # noqa: N802, N803
-        """Answer a handshake that fails. autobahn's `reason` stays here: it may be the text of an exception."""
+        """Respond to a handshake that fails, without autobahn's `reason`, which may be the text of an exception."""
         json_type = (b"Content-Type", b"application/json")
         denial = self.denial or Denial(code, [json_type], json.dumps(envelope(code)).encode())
         phrase = HTTPStatus(code).phrase if code in HTTPStatus else ""
@@ -122,18 +122,18 @@ class WebSocket(WebSocketProtocol):  # type: ignore[misc]  # daphne has no types
         self.sendData(b"\r\n".join(lines))
 
     def serverSend(self, content: Any, binary: bool = False) -> None:  # noqa: N802
-        """Send a message of any size: autobahn's bound is for what comes."""
+        """Send a message of any size: autobahn would apply the limit of received ones."""
         if self.state == self.STATE_OPEN:
             self.sendFrame(BINARY if binary else TEXT, content if binary else content.encode())
 
     def serverClose(self, code: int | None = None) -> None:  # noqa: N802
-        """Close with any code: autobahn keeps those of the standard from applications."""
+        """Close with any code: autobahn refuses an application the standard's own."""
         if self.state == self.STATE_CONNECTING:
             self.serverReject()
         else:
             self.sendCloseFrame(code or NORMAL)
 
-    def ended(self) -> None:
-        """Make sure, when the application has ended, that the connection has."""
+    def application_ended(self) -> None:
+        """End the connection if the application has ended without."""
         if self in self.server.websockets:
             self.deny(500) if self.state == self.STATE_CONNECTING else self.serverClose(FAILED)

@@ -1,4 +1,4 @@
-"""`manage.py delete_person NAME`: a person's data, when they ask for it to be deleted."""
+"""`manage.py delete_person NAME`: deletes a person's data on request."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from config.management.retention import forget
 
 
 class Command(BaseCommand):
-    help = "Delete a user with conversations, messages, batches, keys, sessions and what the admin's log says of them."
+    help = "Delete a user with conversations, messages, batches, keys, sessions and the entries of the admin's log."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", help="the user's name")

@@ -1,4 +1,4 @@
-"""`manage.py prune`: what is older than it is kept; to be run once a day."""
+"""`manage.py prune`: deletes data whose retention is over. Run it once a day."""
 
 from datetime import timedelta
 from typing import Any
@@ -11,7 +11,7 @@ from config.management.retention import prune_conversations
 
 
 class Command(BaseCommand):
-    help = "Delete batches, conversations and sessions that are older than they are kept."
+    help = "Delete batches, conversations and sessions whose retention is over."
 
     def handle(self, *args: Any, **options: Any) -> None:
         call_command("prune_batches", stdout=self.stdout)

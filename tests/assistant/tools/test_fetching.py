@@ -10,7 +10,7 @@ from django.contrib.auth.models import AnonymousUser
 from assistant.errors import CallerError, ToolError, ToolTimeout
 from assistant.tools import builtin, fetching, toolbox
 from assistant.tools.fetching import Bounds, fetch
-from wire.outbound import Reach
+from wire.outbound import AddressPolicy
 
 PAGE = "<html><head><title>Tea</title></head><body><article><p>Tea is a drink.</p></article></body></html>"
 
@@ -75,7 +75,7 @@ class Site:
 
     async def fetch(self, path="/", **bounds):
         await self.server.start_server()
-        checked = Bounds(Reach("127.0.0.1".__eq__, self.look_up), ports=frozenset({self.server.port}), **bounds)
+        checked = Bounds(AddressPolicy("127.0.0.1".__eq__, self.look_up), ports=frozenset({self.server.port}), **bounds)
         return await fetch(f"http://site.example:{self.server.port}{path}", checked)
 
     async def look_up(self, host, port):
@@ -117,7 +117,7 @@ async def test_one_address_that_is_not_public_is_one_too_many():
         return ["8.8.8.8", "10.0.0.1"]
 
     with pytest.raises(CallerError, match="Only pages of the public web"):
-        await fetch("http://site.example/", Bounds(Reach(look_up=look_up)))
+        await fetch("http://site.example/", Bounds(AddressPolicy(look_up=look_up)))
 
 
 async def test_sends_no_cookies_and_heeds_no_proxy(site, monkeypatch):

@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.module_loading import import_string
 
 from wire.asgi.lifespan import StartupFailed
-from wire.conf import read
+from wire.conf import read_settings
 from wire.server.limits import ServerLimits
 from wire.server.server import CannotListen, Server
 
@@ -26,10 +26,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, host: str, port: int, **options: Any) -> None:
         if settings.DEBUG and not is_loopback(host):
             raise CommandError(
-                f"HOST={host} would open a development server (DEBUG=true) to other machines. "
+                f"HOST={host} would expose a development server (DEBUG=true) to other machines. "
                 "Listen on 127.0.0.1, or turn DEBUG off and set SECRET_KEY and ALLOWED_HOSTS."
             )
-        limits = read(ServerLimits)
+        limits = read_settings(ServerLimits)
         named = getattr(settings, "ASGI_APPLICATION", None)
         application = import_string(named) if named else get_asgi_application()
         raise_file_limit()
@@ -54,7 +54,7 @@ def is_loopback(host: str) -> bool:
 
 
 def raise_file_limit() -> None:
-    """Take as many open files as the system gives: a stream needs two, and 1,024 is what a shell starts with."""
+    """Raise the limit of open files to the system's: a stream needs two, and the default is often 1,024."""
     with suppress(ValueError, OSError):
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -14,16 +14,16 @@ from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType
 
 from tests.processes import PATIENCE, Served
 from tests.upstream import until
-from tests.wire.test_server import served
+from tests.wire.server.test_server import served
 
 pytestmark = pytest.mark.server
 
 APPLICATION = """
 import textwrap, urllib.parse
 import wire.server.websocket
-from wire.limits import Limits
+from wire.server.limits import ServerLimits
 
-Server.__init__.__kwdefaults__["limits"] = Limits(WRITE_TIMEOUT=1.0, SHUTDOWN_GRACE=0.0)
+Server.__init__.__kwdefaults__["limits"] = ServerLimits(WRITE_TIMEOUT=1.0, SHUTDOWN_GRACE=0.0)
 
 async def application(scope, receive, send):
     if scope["type"] != "websocket":

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from wire.asgi.lifespan import ASGIMessage, Lifespan, Lifetime, Receive, Send, StartupFailed
+from wire.asgi.lifespan import ASGIMessage, Lifespan, LifespanManager, Receive, Send, StartupFailed
 from wire.errors import WireError
 
 
@@ -24,12 +24,12 @@ def hooks(calls: list[str], failing: str | None = None, error: Exception | None 
 
 async def test_startup_and_shutdown_run_once_each_and_in_order() -> None:
     calls: list[str] = []
-    lifetime = Lifetime(hooks(calls))
-    await lifetime.startup()
+    manager = LifespanManager(hooks(calls))
+    await manager.startup()
     assert calls == ["startup"]
-    await lifetime.shutdown()
+    await manager.shutdown()
     assert calls == ["startup", "shutdown"]
-    assert lifetime.task.done()
+    assert manager.task.done()
 
 
 @pytest.mark.parametrize(
@@ -42,20 +42,20 @@ async def test_startup_and_shutdown_run_once_each_and_in_order() -> None:
 )
 async def test_a_failing_startup_says_why(error: Exception, sentence: str) -> None:
     with pytest.raises(StartupFailed, match=sentence.replace(".", r"\.")):
-        await Lifetime(hooks([], "startup", error)).startup()
+        await LifespanManager(hooks([], "startup", error)).startup()
 
 
 async def test_the_cause_of_a_failing_startup_is_told() -> None:
     error = WireError("The model failed.")
     error.__cause__ = OSError("no such file")
     with pytest.raises(StartupFailed, match=r"The model failed\. \(no such file\)"):
-        await Lifetime(hooks([], "startup", error)).startup()
+        await LifespanManager(hooks([], "startup", error)).startup()
 
 
 async def test_a_failing_shutdown_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    lifetime = Lifetime(hooks([], "shutdown", WireError("It would not stop.")))
-    await lifetime.startup()
-    await lifetime.shutdown()
+    manager = LifespanManager(hooks([], "shutdown", WireError("It would not stop.")))
+    await manager.startup()
+    await manager.shutdown()
     assert "reason=It would not stop." in caplog.text
 
 
@@ -63,28 +63,28 @@ async def test_an_application_without_lifespan_is_served_all_the_same() -> None:
     async def application(scope: ASGIMessage, receive: Receive, send: Send) -> None:
         raise ValueError(scope["type"])
 
-    lifetime = Lifetime(application)
-    await lifetime.startup()
-    await lifetime.shutdown()
+    manager = LifespanManager(application)
+    await manager.startup()
+    await manager.shutdown()
 
 
 async def test_an_application_that_returns_at_once_is_served_all_the_same() -> None:
     async def application(scope: ASGIMessage, receive: Receive, send: Send) -> None: ...
 
-    lifetime = Lifetime(application)
-    await lifetime.startup()
-    await lifetime.shutdown()
+    manager = LifespanManager(application)
+    await manager.startup()
+    await manager.shutdown()
 
 
 async def test_startup_waits_for_the_application() -> None:
     ready = asyncio.Event()
-    lifetime = Lifetime(Lifespan(wait(ready), wait(ready)))
-    starting: asyncio.Task[Any] = asyncio.create_task(lifetime.startup())
+    manager = LifespanManager(Lifespan(wait(ready), wait(ready)))
+    starting: asyncio.Task[Any] = asyncio.create_task(manager.startup())
     await asyncio.sleep(0)
     assert not starting.done()
     ready.set()
     await starting
-    await lifetime.shutdown()
+    await manager.shutdown()
 
 
 def wait(event: asyncio.Event) -> Any:

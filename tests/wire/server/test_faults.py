@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from tests.processes import PATIENCE, Served
-from tests.wire.serving import SERVERS, connected, memory, own, until
+from tests.wire.server.serving import SERVERS, connected, memory, own, until
 
 pytestmark = pytest.mark.server
 

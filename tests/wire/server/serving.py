@@ -31,10 +31,10 @@ async def part(send, data):
 APPLICATION
 
 if __name__ == "__main__":
-    from wire.limits import Limits
-    from wire.server import Server
+    from wire.server.limits import ServerLimits
+    from wire.server.server import Server
     logging.basicConfig(level="INFO", format="%(name)s %(message)s")
-    limits = Limits(**json.loads(sys.argv[1]))
+    limits = ServerLimits(**json.loads(sys.argv[1]))
     Server(application, host="127.0.0.1", port=0, announce=lambda url: print("ready on", url), limits=limits).run()
 """
 

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from tests.processes import PATIENCE, Served
-from tests.wire.serving import memory, own, terminate
+from tests.wire.server.serving import memory, own, terminate
 
 pytestmark = pytest.mark.server
 

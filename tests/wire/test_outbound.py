@@ -7,7 +7,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from yarl import URL
 
-from wire.outbound import PUBLIC, NoSuchHost, NotAllowed, Reach, is_public, requested
+from wire.outbound import PUBLIC, AddressPolicy, NoSuchHost, NotAllowed, http_request, is_public
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_is_public(address: str) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1", "localhost", "[::1]", "10.0.0.1", "169.254.169.254"])
 async def test_nothing_else_is_connected_to(host: str) -> None:
     with pytest.raises(NotAllowed):
-        async with requested("GET", URL(f"http://{host}:9/"), PUBLIC, headers={}):
+        async with http_request("GET", URL(f"http://{host}:9/"), PUBLIC, headers={}):
             pass
 
 
@@ -101,7 +101,9 @@ async def test_a_name_that_points_elsewhere_the_next_moment_gains_nothing() -> N
     application.router.add_post("/", answer)
     async with TestServer(application) as server:
         url = URL(f"http://site.example:{server.port}/")
-        async with requested("POST", url, Reach("127.0.0.1".__eq__, look_up), headers={}, content=b"x") as response:
+        async with http_request(
+            "POST", url, AddressPolicy("127.0.0.1".__eq__, look_up), headers={}, content=b"x"
+        ) as response:
             assert (response.status, await response.text()) == (302, f"site.example:{server.port}")
     assert asked == ["site.example"]
 
@@ -112,7 +114,7 @@ async def test_each_address_of_a_name_has_to_be_allowed(found: list[str]) -> Non
         return found
 
     with pytest.raises(NotAllowed):
-        await Reach(look_up=look_up).addresses("site.example", 80)
+        await AddressPolicy(look_up=look_up).addresses("site.example", 80)
 
 
 @pytest.mark.parametrize("host", ["a" * 64 + ".example", "nowhere.invalid"])

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.server
 MAIN = """
 import asyncio, logging, sys, time
 import daphne.server
-from wire.server import Server
+from wire.server.server import Server
 
 logging.basicConfig(level="INFO", format="%(name)s %(message)s")
 
