@@ -17,7 +17,7 @@ from assistant.events import Token, ToolCall, ToolResult, Usage
 from assistant.models import Conversation, Message
 from assistant.models.pool import STORING
 from assistant.providers.base import Completion
-from tests.cuts import Received, seeded
+from tests.reconnects import Received, seeded
 from wire.api.sse import frame, frames
 
 CUTS = 10_000

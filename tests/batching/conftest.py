@@ -19,7 +19,7 @@ from tests.host import views
 from wire.asgi import threads
 
 # They want the host project: pytest --ds=tests.host.settings tests/batching
-collect_ignore_glob = [] if settings.ROOT_URLCONF == "tests.host.urls" else ["test_*.py"]
+collect_ignore_glob = [] if settings.ROOT_URLCONF == "tests.host.urls" else ["test_*.py", "*/test_*.py"]
 
 Send = Callable[..., Any]
 

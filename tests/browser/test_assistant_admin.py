@@ -7,9 +7,9 @@ import pytest
 import requests
 from playwright.sync_api import Page, expect
 
-from tests.browser.stage import Stage, barriers, sign_in
+from tests.browser.environment import Environment, barriers, sign_in
+from tests.browser.test_accessibility import overflow
 from tests.browser.test_chat import HOSTILE, RICH
-from tests.browser.test_everybody import overflow
 from tests.upstream import Hold, calling, holding
 
 pytestmark = [pytest.mark.browser, pytest.mark.server]
@@ -21,9 +21,9 @@ ARABIC = "الكوارك جسيم أولي"
 
 
 @pytest.fixture
-def admin(stage: Stage) -> Iterator[Page]:
+def admin(environment: Environment) -> Iterator[Page]:
     """A page of the signed-in superuser, of which nothing is amiss at the end."""
-    with stage.context() as context:
+    with environment.context() as context:
         page = context.new_page()
         page.goto("/admin/")
         sign_in(page)
@@ -43,10 +43,10 @@ def look(page: Page) -> None:
     page.emulate_media(color_scheme="light")
 
 
-def test_an_agent_is_tried_and_its_conversation_read(stage: Stage, admin: Page) -> None:
+def test_an_agent_is_tried_and_its_conversation_read(environment: Environment, admin: Page) -> None:
     admin.goto("/admin/assistant/agent/researcher/change/")
     hold = Hold()
-    stage.upstream.scripts = [
+    environment.upstream.scripts = [
         calling(("search", {"query": "quark"})),
         holding("Half of it. ", hold=hold, then=[HOSTILE, RICH, f"\n\n{LONG}"]),
     ]
@@ -65,7 +65,7 @@ def test_an_agent_is_tried_and_its_conversation_read(stage: Stage, admin: Page) 
     expect(admin.get_by_text("isn't tried")).to_be_visible()
     look(admin)
 
-    stage.upstream.script = holding("Half")
+    environment.upstream.script = holding("Half")
     box.focus()
     admin.keyboard.type("Again")
     admin.keyboard.press("Control+Enter")
@@ -119,10 +119,10 @@ def test_documents_are_uploaded_and_looked_up(admin: Page) -> None:
     look(admin)
 
 
-def test_a_key_is_shown_once_used_and_revoked(stage: Stage, admin: Page) -> None:
+def test_a_key_is_shown_once_used_and_revoked(environment: Environment, admin: Page) -> None:
     def status() -> int:
         headers = {"Authorization": f"Bearer {secret}"}
-        return requests.get(f"{stage.service.url}/api/agents", headers=headers, timeout=30).status_code
+        return requests.get(f"{environment.service.url}/api/agents", headers=headers, timeout=30).status_code
 
     admin.goto("/admin/assistant/apikey/add/")
     look(admin)

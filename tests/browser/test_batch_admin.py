@@ -23,7 +23,7 @@ NUMBER = "() => Number(document.querySelector('[data-live=done]').textContent.re
 OVERFLOW = "document.documentElement.scrollWidth - window.innerWidth"
 
 
-STRICT = {"DJANGO_SETTINGS_MODULE": "tests.stage_settings"}
+STRICT = {"DJANGO_SETTINGS_MODULE": "tests.browser_settings"}
 HELLO = reply("Hello", " you", pause=0.01)
 
 

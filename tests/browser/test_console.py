@@ -4,8 +4,8 @@ import pytest
 import requests
 from playwright.sync_api import Page, expect
 
-from tests.browser.stage import Stage, barriers, sign_in
-from tests.browser.test_everybody import overflow
+from tests.browser.environment import Environment, barriers, sign_in
+from tests.browser.test_accessibility import overflow
 from tests.upstream import reply
 
 pytestmark = [pytest.mark.browser, pytest.mark.server]
@@ -20,16 +20,16 @@ PAINTED = """(colour => {
 GREEN, AXES = 0xFF40852E, 0xFF666666  # alpha, blue, green, red
 
 
-def populate(stage: Stage) -> None:
+def populate(environment: Environment) -> None:
     """Have an answer and a batch behind us, of which one item failed."""
-    stage.upstream.script = reply("Yes.", usage=(20, 3))
+    environment.upstream.script = reply("Yes.", usage=(20, 3))
     chat = {"message": "Ready?"}
     items = [
         {"id": "a", "method": "POST", "path": "/api/agent/chat", "body": chat},
         {"id": "b", "method": "GET", "path": "/api/nowhere"},
     ]
     for path, body in (("agent/chat", chat), ("batch", {"requests": items})):
-        assert requests.post(f"{stage.service.url}/api/{path}", json=body, timeout=60).status_code == 200
+        assert requests.post(f"{environment.service.url}/api/{path}", json=body, timeout=60).status_code == 200
 
 
 def look(page: Page) -> list[str]:
@@ -42,9 +42,9 @@ def look(page: Page) -> list[str]:
     return found
 
 
-def test_the_front_page_is_for_everybody(stage: Stage) -> None:
-    populate(stage)
-    with stage.context(viewport={"width": 1440, "height": 900}, color_scheme="light") as context:
+def test_the_front_page_is_for_everybody(environment: Environment) -> None:
+    populate(environment)
+    with environment.context(viewport={"width": 1440, "height": 900}, color_scheme="light") as context:
         page = context.new_page()
         page.goto("/admin/?period=week")
         sign_in(page)
@@ -58,9 +58,9 @@ def test_the_front_page_is_for_everybody(stage: Stage) -> None:
         assert look(page) == []
 
 
-def test_the_keyboard_reaches_periods_tables_and_rows(stage: Stage) -> None:
-    populate(stage)
-    with stage.context(viewport={"width": 390, "height": 900}) as context:
+def test_the_keyboard_reaches_periods_tables_and_rows(environment: Environment) -> None:
+    populate(environment)
+    with environment.context(viewport={"width": 390, "height": 900}) as context:
         page = context.new_page()
         page.goto("/admin/")
         sign_in(page)

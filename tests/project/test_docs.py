@@ -30,9 +30,9 @@ from assistant.models import Message
 from assistant.tools import toolbox
 from batching.models import Batch, BatchItem
 from tests.assistant.search.test_documents import write_pdf
-from tests.blocks import FENCE, Block, Checkout, blocks, shape
 from tests.browser.conftest import page  # noqa: F401  # a fixture
-from tests.browser.stage import barriers, peopled
+from tests.browser.environment import barriers, seeded_data
+from tests.code_blocks import FENCE, Block, Checkout, blocks, shape
 from tests.processes import PATIENCE, ROOT, Served, serving
 from tests.upstream import Upstream, reply
 
@@ -261,7 +261,7 @@ def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     # Longer than a token may be, so that each answer has several.
     with Upstream(reply("Quark " * 50)).in_thread() as upstream:
         model = {"ASSISTANT_MODEL": "openai:test", "OPENAI_BASE_URL": upstream.url}
-        with serving(peopled, **model) as it:
+        with serving(seeded_data, **model) as it:
             yield checkout(tmp_path_factory, it, model)
 
 

@@ -20,7 +20,7 @@ from assistant.providers.assets import SMOLLM2, fetch
 from assistant.providers.llama import CONTEXT_TOKENS
 from assistant.providers.local import LocalModel
 from assistant.providers.registry import get_model
-from tests.assistant.providers.collecting import asking, collect, text
+from tests.assistant.providers.collect import asking, collect, text
 from tests.processes import CLEAN, PATIENCE, ROOT
 from tests.upstream import until
 

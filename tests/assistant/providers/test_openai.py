@@ -13,7 +13,7 @@ from assistant.events import Token, ToolCall, Usage
 from assistant.providers.base import Completion, ToolSpec
 from assistant.providers.openai import OpenAIModel
 from assistant.providers.registry import get_model, load
-from tests.assistant.providers.collecting import asking, collect, collect_until_fault, text
+from tests.assistant.providers.collect import asking, collect, collect_until_fault, text
 from tests.upstream import (
     DONE,
     Hold,

@@ -17,7 +17,7 @@ from assistant.events import Token, ToolCall
 from assistant.providers.base import Completion, ModelRequest, ToolSpec
 from assistant.providers.pydantic_ai import PydanticAIModel
 from assistant.providers.registry import get_model
-from tests.assistant.providers.collecting import asking, collect, collect_until_fault, text
+from tests.assistant.providers.collect import asking, collect, collect_until_fault, text
 
 ADD = ToolSpec("add", "Add numbers.", {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]})
 

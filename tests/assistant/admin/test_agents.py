@@ -120,7 +120,7 @@ def test_an_agent_is_tried_by_who_may_ask_it(admin: Client, settings: Any) -> No
     page = admin.get(address).content.decode()
     assert "nobody can ask it" in page
     assert "try.js" not in page
-    with override_settings(ROOT_URLCONF="tests.assistant.admin_urls"):
+    with override_settings(ROOT_URLCONF="tests.assistant.admin.urls"):
         assert "Try it" not in admin.get(address).content.decode()
 
 

@@ -1,4 +1,4 @@
-"""What a model said, collected."""
+"""Collect the events of a model."""
 
 from contextlib import aclosing
 from typing import Any

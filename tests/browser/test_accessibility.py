@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.stage import Stage, barriers
+from tests.browser.environment import Environment, barriers
 from tests.browser.test_chat import RICH, answer, ask, ended
 from tests.upstream import calling, holding, refusing, reply
 
@@ -17,7 +17,7 @@ def overflow(page: Page) -> int:
 
 
 @pytest.mark.parametrize("width", [390, 1440])
-def test_nothing_keeps_people_out(stage: Stage, width: int) -> None:
+def test_nothing_keeps_people_out(environment: Environment, width: int) -> None:
     found: dict[str, list[str]] = {}
 
     def look(name: str, *but: str) -> None:
@@ -27,18 +27,18 @@ def test_nothing_keeps_people_out(stage: Stage, width: int) -> None:
         page.emulate_media(color_scheme="light")
         assert overflow(page) <= 0, name
 
-    with stage.context(viewport={"width": width, "height": 900}) as context:
+    with environment.context(viewport={"width": width, "height": 900}) as context:
         page = context.new_page()
         page.goto("/")
         look("empty")
         long = "Averylongwordthatnothingbreaks" * 10
-        stage.upstream.scripts = [calling(("search", {"query": long})), reply(RICH, f"{long}\n\n`{long}`")]
+        environment.upstream.scripts = [calling(("search", {"query": long})), reply(RICH, f"{long}\n\n`{long}`")]
         page.get_by_label("Agent", exact=True).select_option("Researcher")
         ask(page, f"{long} السلام عليكم")
         ended(page)
         page.locator(".tool summary").click()
         look("answered")
-        stage.upstream.script = refusing(500)
+        environment.upstream.script = refusing(500)
         ask(page, "And now?")
         expect(page.locator(".failure")).to_be_visible()
         look("failed")
@@ -51,7 +51,7 @@ def test_nothing_keeps_people_out(stage: Stage, width: int) -> None:
             page.get_by_role("button", name="Conversations").click()
             # It is all there is then, and no main part.
             look("list", "landmark-one-main", "page-has-heading-one")
-        stage.upstream.script = reply(RICH)
+        environment.upstream.script = reply(RICH)
         page.get_by_role("link", name="Ask several").click()
         page.get_by_label("Questions, one a line").fill(long)
         page.get_by_role("button", name="Ask all").click()
@@ -60,13 +60,13 @@ def test_nothing_keeps_people_out(stage: Stage, width: int) -> None:
     assert {name: each for name, each in found.items() if each} == {}
 
 
-def test_the_keyboard_is_enough(stage: Stage) -> None:
-    with stage.context() as context:
+def test_the_keyboard_is_enough(environment: Environment) -> None:
+    with environment.context() as context:
         page = context.new_page()
         page.goto("/")
         box = page.get_by_label("Ask something")
         expect(box).to_be_focused()
-        stage.upstream.script = holding("Half")
+        environment.upstream.script = holding("Half")
         page.keyboard.type("One")
         page.keyboard.press("Shift+Enter")
         page.keyboard.type("Two")
@@ -103,15 +103,15 @@ def test_the_keyboard_is_enough(stage: Stage) -> None:
         reach("Ask several")
         page.keyboard.press("Enter")
         expect(page.get_by_label("Questions, one a line")).to_be_focused()
-        stage.upstream.script = reply("Yes.")
+        environment.upstream.script = reply("Yes.")
         page.keyboard.type("Ready?")
         page.keyboard.press("Control+Enter")
         expect(page.locator("#totals")).to_be_visible()
 
 
-def test_a_phones_list_opens_and_closes(stage: Stage) -> None:
-    stage.upstream.script = reply("Yes.")
-    with stage.context(viewport={"width": 390, "height": 800}) as context:
+def test_a_phones_list_opens_and_closes(environment: Environment) -> None:
+    environment.upstream.script = reply("Yes.")
+    with environment.context(viewport={"width": 390, "height": 800}) as context:
         page = context.new_page()
         page.goto("/")
         ask(page, "Ready?")
@@ -127,13 +127,13 @@ def test_a_phones_list_opens_and_closes(stage: Stage) -> None:
         expect(answer(page)).to_be_visible()
 
 
-def test_a_screen_reader_hears_the_beginning_and_the_end(stage: Stage) -> None:
+def test_a_screen_reader_hears_the_beginning_and_the_end(environment: Environment) -> None:
     said = "new MutationObserver(() => heard.push(document.querySelector('#status').textContent))"
-    with stage.context() as context:
+    with environment.context() as context:
         page = context.new_page()
         page.goto("/")
         page.evaluate(f"heard = []; {said}.observe(document.querySelector('#status'), {{childList: true}})")
-        stage.upstream.script = reply(*["A", "word", "at", "a", "time."])
+        environment.upstream.script = reply(*["A", "word", "at", "a", "time."])
         ask(page, "Say")
         ended(page)
         expect(page.get_by_role("status")).to_have_text("The answer: Awordatatime.")

@@ -1,4 +1,4 @@
-"""A model server that says a fixed text as fast as it is read: `python -m tests.flood DELTAS PER_WRITE PAUSE`."""
+"""A model server that says a fixed text at full speed: `python -m tests.fast_upstream DELTAS PER_WRITE PAUSE`."""
 
 import asyncio
 import json

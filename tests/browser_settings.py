@@ -1,4 +1,4 @@
-"""The service as the pages' stories are played on it: who comes through a proxy has to sign in, and isn't refused."""
+"""The service for browser tests: a caller behind a proxy has to sign in, and is not refused."""
 
 from tests.settings import *  # noqa: F403
 from tests.settings import MIDDLEWARE

@@ -1,4 +1,4 @@
-"""The line between a browser and the service, which a test cuts."""
+"""A TCP proxy between a browser and the service, which a test disconnects."""
 
 import asyncio
 import threading
@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from tests.upstream import PATIENCE
 
 
-class Line:
-    """Carries bytes to the service at `url` and back, from an address of its own."""
+class Proxy:
+    """Forwards bytes to the service at `url` and back, from an address of its own."""
 
     def __init__(self, url: str) -> None:
         self._port = urlsplit(url).port
@@ -20,9 +20,9 @@ class Line:
 
     @contextmanager
     def in_thread(self) -> Iterator[Self]:
-        """Carry from a thread until the block ends."""
+        """Forward in a thread until the block ends."""
         ready = threading.Event()
-        thread = threading.Thread(target=asyncio.run, args=(self._carry(ready),))
+        thread = threading.Thread(target=asyncio.run, args=(self._serve(ready),))
         thread.start()
         try:
             assert ready.wait(PATIENCE)
@@ -37,10 +37,10 @@ class Line:
         self._is_cut = True
         self._loop.call_soon_threadsafe(self._break)
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         self._is_cut = False
 
-    async def _carry(self, ready: threading.Event) -> None:
+    async def _serve(self, ready: threading.Event) -> None:
         self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
         async with await asyncio.start_server(self._connect, "127.0.0.1", 0) as server:
             self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""What the chat page's stories are played on: the real server under a strict policy, a scripted model, a browser."""
+"""The environment of browser tests: the real server under a strict policy, a scripted model, a browser."""
 
 import shutil
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PEOPLE_AND_DOCUMENTS = """
+SEED = """
 from django.contrib.auth.models import User
 from assistant.models import Document
 User.objects.create_superuser("ada", password="x")
@@ -32,7 +32,7 @@ Document.objects.create(title="Quark", source="quark", url="https://quark.exampl
     text="A quark is an elementary particle. Quarks make protons and neutrons.")
 Document.objects.create(title="Curd", source="curd", url="javascript:alert(1)", text="A curd is a fresh cheese.")
 """
-SETTINGS = {"DJANGO_SETTINGS_MODULE": "tests.stage_settings"}
+SETTINGS = {"DJANGO_SETTINGS_MODULE": "tests.browser_settings"}
 AXE = Path(__file__).with_name("vendor") / "axe" / "axe.js"
 REPORT = """document.addEventListener("securitypolicyviolation",
     ({effectiveDirective, blockedURI}) => complain(`${effectiveDirective} ${blockedURI}`))"""
@@ -41,7 +41,7 @@ EXPECTED = ("Failed to load resource", "net::ERR_")
 
 
 @dataclass
-class Stage:
+class Environment:
     service: Served
     upstream: Upstream
     browser: Browser
@@ -83,35 +83,35 @@ class Watch:
 
 
 @cache
-def peopled() -> Path:
+def seeded_data() -> Path:
     """Return a data directory with the user ada and a few documents."""
     with data_directory(migrated) as made:
-        directory = Path(shutil.copytree(made, Path(migrated(), "peopled")))
+        directory = Path(shutil.copytree(made, Path(migrated(), "seeded-data")))
     env = {**DEVELOPMENT, **SETTINGS, "ASSISTANT_DATA_DIR": str(directory)}
-    result = manage("shell", "-c", PEOPLE_AND_DOCUMENTS, **env)
+    result = manage("shell", "-c", SEED, **env)
     assert result.returncode == 0, result.stderr
     return directory
 
 
 @contextmanager
-def scripted() -> Iterator[tuple[Served, Upstream]]:
+def serve_scripted() -> Iterator[tuple[Served, Upstream]]:
     """Serve with a scripted model."""
     with (
         Upstream().in_thread() as upstream,
-        serving(peopled, ASSISTANT_MODEL="openai:test", OPENAI_BASE_URL=upstream.url, **SETTINGS) as service,
+        serving(seeded_data, ASSISTANT_MODEL="openai:test", OPENAI_BASE_URL=upstream.url, **SETTINGS) as service,
     ):
         yield service, upstream
 
 
 @contextmanager
-def staged(service: Served, upstream: Upstream) -> Iterator[Stage]:
+def open_browser(service: Served, upstream: Upstream) -> Iterator[Environment]:
     """Start a browser for what is served."""
     program = needs("chromium")
     expect.set_options(timeout=1_000 * PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, headless=True, args=FLAGS)
         try:
-            yield Stage(service, upstream, browser)
+            yield Environment(service, upstream, browser)
         finally:
             browser.close()
 
