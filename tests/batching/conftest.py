@@ -9,6 +9,7 @@ import pytest
 from asgiref.sync import SyncToAsync, async_to_sync
 from django.conf import settings
 from django.contrib.admin.utils import quote
+from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.db import connections
 from django.test import AsyncClient, Client
@@ -44,6 +45,13 @@ def until(condition: Callable[[], Any], seconds: float = 30) -> Any:
         assert time.monotonic() < end, "it didn't happen"
         time.sleep(0.01)
     return held
+
+
+@pytest.fixture
+def admin(db: None) -> Client:
+    client = Client()
+    client.force_login(User.objects.create_superuser("root", password="x"))
+    return client
 
 
 @pytest.fixture

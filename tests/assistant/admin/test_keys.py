@@ -22,13 +22,6 @@ KEYS = "/admin/assistant/apikey/"
 USAGE = "/admin/assistant/monthlyusage/"
 
 
-@pytest.fixture
-def admin(db: None) -> Client:
-    client = Client()
-    client.force_login(User.objects.create_superuser("root", password="x"))
-    return client
-
-
 def form(user: User, **changes: Any) -> dict[str, Any]:
     return {"name": "laptop", "user": user.pk, **changes}
 

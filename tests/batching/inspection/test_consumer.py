@@ -16,7 +16,7 @@ from batching.api import progress
 from batching.inspection import consumer
 from batching.models import Batch
 from batching.routing import websocket_urlpatterns
-from tests.batching.test_admin import BEGAN, QUEUED, background, running
+from tests.batching.factories import BEGAN, QUEUED, background, running
 from wire.asgi import draining
 
 pytestmark = pytest.mark.usefixtures("committed")
