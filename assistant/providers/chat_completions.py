@@ -15,7 +15,7 @@ import orjson
 from assistant.errors import ModelError
 from assistant.events import Token, ToolCall, Usage
 from assistant.providers.base import Completion, ModelEvent, ModelRequest, ToolSpec
-from assistant.providers.faults import Fault, failed
+from assistant.providers.upstream_error import Fault, failed
 from assistant.providers.sse import Events, LineTooLong
 from wire.api.json import UNSTORABLE, NotJSON, loads
 

@@ -31,9 +31,9 @@ from assistant.conf import get_settings
 from assistant.errors import ModelError, ModelRefusedCredentials, ModelTimeout, ModelUnreachable
 from assistant.events import Token
 from assistant.providers.base import ModelEvent, ModelRequest
-from assistant.providers.blocks import Blocks
+from assistant.providers.response_reader import Blocks
 from assistant.providers.chat_completions import UNREADABLE, CompletionDecoder, encode
-from assistant.providers.faults import Fault
+from assistant.providers.upstream_error import Fault
 from wire.asgi.per_loop import PerLoop
 from wire.observe import tracing
 

@@ -14,7 +14,7 @@ from assistant.errors import AssistantError, ContextTooLong, ModelError, ModelTi
 from assistant.events import Token, ToolCall, Usage
 from assistant.providers.base import Completion, ModelEvent, ModelRequest, ToolSpec
 from assistant.providers.chat_completions import Mender, PartialCall
-from assistant.providers.faults import Fault, described, failed, seconds
+from assistant.providers.upstream_error import Fault, described, failed, seconds
 from wire.asgi.per_loop import PerLoop
 from wire.observe import tracing
 

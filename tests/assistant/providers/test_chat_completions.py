@@ -13,7 +13,7 @@ from assistant.errors import ModelError
 from assistant.events import Token, ToolCall, Usage
 from assistant.providers.base import Completion, ToolSpec
 from assistant.providers.chat_completions import CompletionDecoder, encode
-from assistant.providers.faults import Fault
+from assistant.providers.upstream_error import Fault
 from tests.assistant.providers.collect import asking, text
 from tests.upstream import DONE, chunk, deltas, ending, event
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from aiohttp import ClientError, ClientResponse
 
 from assistant.errors import ModelTimeout
-from assistant.providers.faults import failed
+from assistant.providers.upstream_error import failed
 
 # More at once would keep the loop's other tasks waiting while it is decoded.
 BLOCK_BYTES = 2048

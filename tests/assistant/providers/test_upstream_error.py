@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from assistant import errors
-from assistant.providers.faults import Fault, seconds
+from assistant.providers.upstream_error import Fault, seconds
 
 
 def told(status: int, body: Any = b"", **headers: str) -> Any:
