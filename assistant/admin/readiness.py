@@ -7,7 +7,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from assistant.errors import ModelError, ModelRefusedCredentials
 from assistant.models import Agent
-from assistant.providers.base import Listing
+from assistant.providers.base import HostedModel
 from assistant.providers.registry import get_model
 from assistant.tools import toolbox
 
@@ -25,7 +25,7 @@ def fault_of_model(name: str) -> str | None:
         model = get_model(name)
     except ImproperlyConfigured as error:
         return str(error)
-    if isinstance(model, Listing) and model.lacks_key:
+    if isinstance(model, HostedModel) and model.lacks_key:
         return f"The model {name} needs a key: OPENAI_API_KEY isn't set."
     return None
 
@@ -42,15 +42,15 @@ def doubts(agent: Agent) -> list[str]:
     None is a fault for certain: a server may be down for now, or take names that it doesn't list.
     """
     model = get_model(agent.model_name)
-    asked = async_to_sync(doubt_of_server)(model) if isinstance(model, Listing) else None
+    asked = async_to_sync(doubt_of_server)(model) if isinstance(model, HostedModel) else None
     unused = [name for name in agent.tools if name != "search"] if not model.calls_tools else []
     too_small = f"The model {agent.model_name} is too small to call tools: it won't use {', '.join(unused)}."
     return [*([asked] if asked else []), *([too_small] if unused else [])]
 
 
-async def doubt_of_server(model: Listing) -> str | None:
+async def doubt_of_server(model: HostedModel) -> str | None:
     try:
-        listed = await model.listed()
+        listed = await model.list_models()
     except ModelRefusedCredentials:
         return "The model's server refuses OPENAI_API_KEY."
     except ModelError:

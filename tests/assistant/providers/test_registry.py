@@ -22,5 +22,5 @@ def test_a_projects_own_class_makes_the_model(settings: Any) -> None:
 
 def test_a_class_that_is_not_there_is_named(settings: Any) -> None:
     settings.ASSISTANT_PROVIDERS = {"gone": "nowhere.Model"}
-    with pytest.raises(ImproperlyConfigured, match=r"ASSISTANT_PROVIDERS can't name nowhere\.Model: No module named"):
+    with pytest.raises(ImproperlyConfigured, match=r"ASSISTANT_PROVIDERS names nowhere\.Model, which can't be imported: No module"):
         get_model("gone:orders")

@@ -8,12 +8,13 @@ import orjson
 import pytest
 
 from assistant import errors
-from assistant.providers.upstream_error import Fault, seconds
+from assistant.providers.upstream_error import UpstreamError, parse_retry_after
 
 
-def told(status: int, body: Any = b"", **headers: str) -> Any:
+def received(status: int, body: Any = b"", **headers: str) -> UpstreamError:
     content = body if isinstance(body, bytes) else orjson.dumps(body)
-    return Fault.of_response(status, {name.replace("_", "-"): value for name, value in headers.items()}, content)
+    fields = {name.replace("_", "-"): value for name, value in headers.items()}
+    return UpstreamError.of_response(status, fields, content)
 
 
 TOO_LONG = [
@@ -27,7 +28,7 @@ TOO_LONG = [
 
 @pytest.mark.parametrize("body", TOO_LONG)
 def test_each_servers_words_for_too_long_are_known(body: dict[str, Any]) -> None:
-    assert isinstance(told(400, body).as_error(), errors.ContextTooLong)
+    assert isinstance(received(400, body).as_error(), errors.ContextTooLong)
 
 
 @pytest.mark.parametrize(
@@ -49,15 +50,15 @@ def test_each_servers_words_for_too_long_are_known(body: dict[str, Any]) -> None
 def test_each_status_is_one_error(
     status: int, error: type[errors.ModelError], code: int, retryable: bool, body: bytes
 ) -> None:
-    ours = told(status, body).as_error()
+    ours = received(status, body).as_error()
     assert type(ours) is error
     assert (ours.status, ours.retryable) == (code, retryable)
 
 
 def test_busy_says_when_to_come_back() -> None:
-    assert told(429, Retry_After="7").as_error().retry_after == 7
-    assert told(503, Retry_After="7").as_error().retry_after == 7
-    assert told(429).as_error().retry_after == errors.ModelBusy.retry_after
+    assert received(429, Retry_After="7").as_error().retry_after == 7
+    assert received(503, Retry_After="7").as_error().retry_after == 7
+    assert received(429).as_error().retry_after == errors.ModelBusy.retry_after
 
 
 @pytest.mark.parametrize(
@@ -75,29 +76,29 @@ def test_busy_says_when_to_come_back() -> None:
     ],
 )
 def test_a_wait_is_within_an_hour(header: str, expected: int | None) -> None:
-    assert seconds(header) == expected
+    assert parse_retry_after(header) == expected
 
 
 def test_a_wait_may_be_a_date() -> None:
-    assert seconds(formatdate(time.time() + 60, usegmt=True)) in range(58, 61)
-    assert seconds(formatdate(time.time() - 60, usegmt=True)) == 1
+    assert parse_retry_after(formatdate(time.time() + 60, usegmt=True)) in range(58, 61)
+    assert parse_retry_after(formatdate(time.time() - 60, usegmt=True)) == 1
 
 
 def test_an_error_inside_a_stream_has_the_status_it_names() -> None:
-    assert Fault.of_event({"code": 429, "message": "slow down"}).status == 429
-    assert Fault.of_event({"code": "server_error"}).status == 502
-    assert Fault.of_event("no").status == 502
+    assert UpstreamError.of_event({"code": 429, "message": "slow down"}).status == 429
+    assert UpstreamError.of_event({"code": "server_error"}).status == 502
+    assert UpstreamError.of_event("no").status == 502
 
 
 def test_the_log_has_neither_keys_nor_texts() -> None:
-    fault = told(400, {"error": {"message": "Bad key sk-123456789 for 'tell me a secret'", "code": "bad"}})
-    assert fault.excerpt(["sk-123456789", "tell me a secret", ""]) == "bad Bad key *** for '***'"
+    error = received(400, {"error": {"message": "Bad key sk-123456789 for 'tell me a secret'", "code": "bad"}})
+    assert error.excerpt(["sk-123456789", "tell me a secret", ""]) == "bad Bad key *** for '***'"
 
 
 def test_the_log_has_the_beginning_only() -> None:
-    assert len(told(500, b"x" * 10_000).excerpt([])) == 300
+    assert len(received(500, b"x" * 10_000).excerpt([])) == 300
 
 
 def test_the_caller_is_never_told_the_servers_words() -> None:
     for status in (400, 401, 404, 429, 500, 503):
-        assert "secret" not in told(status, {"error": {"message": "secret"}}).as_error().message
+        assert "secret" not in received(status, {"error": {"message": "secret"}}).as_error().message
