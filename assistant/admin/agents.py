@@ -9,7 +9,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from assistant.admin import readiness
-from assistant.admin.conversations import READ, page_of
+from assistant.admin.conversations import READ_PERMISSIONS, change_url
 from assistant.admin.forms import AgentForm
 from assistant.models import Agent
 
@@ -35,10 +35,10 @@ class AgentAdmin(admin.ModelAdmin):
 
     def save_model(self, request: HttpRequest, obj: Agent, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
-        if {"model", "tools"}.isdisjoint(form.changed_data) or readiness.faults(obj):
+        if {"model", "tools"}.isdisjoint(form.changed_data) or readiness.problems(obj):
             return  # nothing to ask the model's server about, or the page says what is wrong anyway
-        for doubt in readiness.doubts(obj):
-            self.message_user(request, doubt, messages.WARNING)
+        for warning in readiness.warnings(obj):
+            self.message_user(request, warning, messages.WARNING)
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
@@ -46,10 +46,10 @@ class AgentAdmin(admin.ModelAdmin):
         agent: Agent | None = context.get("original")
         if agent:
             context |= {
-                "faults": readiness.faults(agent),
+                "faults": readiness.problems(agent),
                 "api": api_root(),
-                "refusal": refusal(agent, request.user),
-                "conversation_page": page_of("CONVERSATION-ID") if request.user.has_perms(READ) else "",
+                "refusal": refusal_reason(agent, request.user),
+                "conversation_page": change_url("CONVERSATION-ID") if request.user.has_perms(READ_PERMISSIONS) else "",
             }
         return super().render_change_form(request, context, *args, **kwargs)
 
@@ -73,7 +73,7 @@ class AgentAdmin(admin.ModelAdmin):
 
     @admin.display(description="what is wrong", empty_value="")
     def problem(self, agent: Agent) -> SafeString | str:
-        return format_html('<span class="assistant-wrong">{}</span>', " ".join(readiness.faults(agent)))
+        return format_html('<span class="assistant-wrong">{}</span>', " ".join(readiness.problems(agent)))
 
 
 def api_root() -> str | None:
@@ -84,7 +84,7 @@ def api_root() -> str | None:
         return None
 
 
-def refusal(agent: Agent, user: Any) -> str | None:
+def refusal_reason(agent: Agent, user: Any) -> str | None:
     """Return why the user, as a caller like any other, can't ask the agent."""
     if not agent.is_enabled:
         return "It is switched off: nobody can ask it."

@@ -9,7 +9,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from assistant.admin.conversations import page_of
+from assistant.admin.conversations import change_url
 from assistant.models import Message
 from wire.admin import ReadOnly
 from wire.observe.durations import spoken
@@ -40,11 +40,11 @@ class AnswerAdmin(ReadOnly, admin.ModelAdmin):
 
     @admin.display(description="asked at", ordering="created_at")
     def when(self, message: Message) -> str:
-        return moment(message.created_at)
+        return format_time(message.created_at)
 
     @admin.display(description="ended at")
     def ended(self, message: Message) -> str:
-        return moment(message.finished_at) if message.finished_at else "-"
+        return format_time(message.finished_at) if message.finished_at else "-"
 
     @admin.display(description="agent", ordering="agent_id")
     def agent_name(self, message: Message) -> str:
@@ -57,21 +57,21 @@ class AnswerAdmin(ReadOnly, admin.ModelAdmin):
 
     @admin.display(description="first token", ordering="time_to_first_token")
     def first_token(self, message: Message) -> str:
-        return seconds(message.time_to_first_token)
+        return format_seconds(message.time_to_first_token)
 
     @admin.display(ordering="processing_time")
     def time(self, message: Message) -> str:
-        return seconds(message.processing_time)
+        return format_seconds(message.processing_time)
 
     @admin.display(description="conversation")
     def of_conversation(self, message: Message) -> SafeString:
-        page = page_of(message.conversation_id)
+        page = change_url(message.conversation_id)
         return format_html('<a href="{}">{}</a>', page, message.conversation_id)
 
 
-def moment(of: datetime) -> str:
+def format_time(of: datetime) -> str:
     return timezone.localtime(of).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def seconds(number: float | None) -> str:
+def format_seconds(number: float | None) -> str:
     return "-" if number is None else spoken(number)

@@ -18,7 +18,7 @@ from assistant.models import Conversation, Message
 from wire.admin import ReadOnly
 
 # A conversation's title is the first words of what was asked.
-READ = ("assistant.view_conversation", "assistant.view_message")
+READ_PERMISSIONS = ("assistant.view_conversation", "assistant.view_message")
 
 TURNS_A_PAGE = 50
 
@@ -53,7 +53,7 @@ class ConversationAdmin(ReadOnly, admin.ModelAdmin):
         css = {"all": ["assistant/admin.css"]}
 
     def has_view_permission(self, request: HttpRequest, obj: Conversation | None = None) -> bool:
-        return request.user.has_perms(READ)
+        return request.user.has_perms(READ_PERMISSIONS)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Conversation]:
         conversations: QuerySet[Conversation] = super().get_queryset(request)
@@ -113,5 +113,5 @@ class ConversationAdmin(ReadOnly, admin.ModelAdmin):
         return conversation.turn_count  # type: ignore[attr-defined,no-any-return]  # annotated above
 
 
-def page_of(conversation_id: str) -> str:
+def change_url(conversation_id: str) -> str:
     return reverse("admin:assistant_conversation_change", args=[quote(conversation_id)])

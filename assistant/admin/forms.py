@@ -11,7 +11,8 @@ from django.template.defaultfilters import filesizeformat
 from assistant.admin import readiness
 from assistant.models import Agent
 from assistant.search import uploads
-from assistant.search.documents import MAX_TITLE_CHARS, Reading, Unreadable, storable
+from assistant.search.html import ParsedDocument
+from assistant.search.readers import MAX_TITLE_CHARS, DocumentError, clean_text
 from assistant.tools import toolbox
 
 
@@ -37,14 +38,14 @@ class AgentForm(forms.ModelForm):
 
     def clean_model(self) -> str:
         name: str = self.cleaned_data["model"]
-        if name and (fault := readiness.fault_of_model(name)):
-            raise ValidationError(fault)
+        if name and (problem := readiness.model_problem(name)):
+            raise ValidationError(problem)
         return name
 
     def clean_tools(self) -> list[str]:
         chosen: list[str] = self.cleaned_data["tools"]
-        if fault := readiness.fault_of_tools(chosen):
-            raise ValidationError(fault)
+        if problem := readiness.tools_problem(chosen):
+            raise ValidationError(problem)
         return chosen
 
 
@@ -61,7 +62,7 @@ class FilesField(forms.FileField):
         return [super(FilesField, self).clean(file, initial) for file in data or []]
 
 
-class AddForm(forms.Form):
+class AddDocumentsForm(forms.Form):
     """Files, or a text; all of it is added or, where anything is wrong, nothing."""
 
     uploaded = FilesField(required=False, label="Files")
@@ -98,21 +99,21 @@ class AddForm(forms.Form):
         ("For all of it", {"fields": ["credit", "replace"]}),
     )
 
-    def __init__(self, *args: Any, most_bytes: int, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, max_bytes: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.most_bytes = most_bytes
+        self.max_bytes = max_bytes
         files = self.fields["uploaded"]
-        files.widget.attrs |= {"accept": ",".join(uploads.KINDS), "data-most-bytes": most_bytes}
+        files.widget.attrs |= {"accept": ",".join(uploads.FILE_TYPES), "data-most-bytes": max_bytes}
         files.help_text = (
-            f"Text, Markdown, or JSON lines ({', '.join(uploads.KINDS)}) in UTF-8, together up to"
-            f" {filesizeformat(most_bytes)}. Of JSON lines each is an object with title and text and, where wanted,"
+            f"Text, Markdown, or JSON lines ({', '.join(uploads.FILE_TYPES)}) in UTF-8, together up to"
+            f" {filesizeformat(max_bytes)}. Of JSON lines each is an object with title and text and, where wanted,"
             f" source, url and credit: at most {uploads.MAX_DOCUMENTS:,}. A long text is cut into passages."
         )
 
     def clean_uploaded(self) -> list[UploadedFile]:
         files: list[UploadedFile] = self.cleaned_data["uploaded"]
-        if sum(file.size or 0 for file in files) > self.most_bytes:
-            raise ValidationError(f"These files are larger than {filesizeformat(self.most_bytes)} together.")
+        if sum(file.size or 0 for file in files) > self.max_bytes:
+            raise ValidationError(f"These files are larger than {filesizeformat(self.max_bytes)} together.")
         return files
 
     def clean(self) -> dict[str, Any]:
@@ -125,31 +126,31 @@ class AddForm(forms.Form):
             raise ValidationError({"title": "A text needs a title."})
         try:
             data["entries"] = self.read_files() if data["uploaded"] else [self.read_text()]
-        except uploads.Refused as refused:
-            raise ValidationError({"uploaded": refused.shown}) from None
-        except Unreadable as reason:
+        except uploads.UploadError as error:
+            raise ValidationError({"uploaded": error.messages}) from None
+        except DocumentError as reason:
             raise ValidationError({"text": f"It can't be added: {reason}."}) from None
         return data
 
-    def read_files(self) -> list[uploads.Entry]:
-        """Raises `Refused` with what is wrong with any of the files."""
-        found: list[uploads.Entry] = []
+    def read_files(self) -> list[uploads.PendingDocument]:
+        """Raises `UploadError` with what is wrong with any of the files."""
+        documents: list[uploads.PendingDocument] = []
         reasons: list[str] = []
         for file in self.cleaned_data["uploaded"]:
             try:
-                found += uploads.entries(file.name, file.read(), credit=self.cleaned_data["credit"])
-            except uploads.Refused as refused:
-                reasons += refused.reasons
+                documents += uploads.parse_file(file.name, file.read(), credit=self.cleaned_data["credit"])
+            except uploads.UploadError as error:
+                reasons += error.reasons
         if reasons:
-            raise uploads.Refused(reasons)
-        return found
+            raise uploads.UploadError(reasons)
+        return documents
 
-    def read_text(self) -> uploads.Entry:
+    def read_text(self) -> uploads.PendingDocument:
         data = self.cleaned_data
-        reading = Reading(data["title"], storable(data["text"].replace("\r\n", "\n")))
+        reading = ParsedDocument(data["title"], clean_text(data["text"].replace("\r\n", "\n")))
         source = data["source"] or data["title"]
-        return uploads.entry(data["title"], reading, source=source, url=data["url"], credit=data["credit"])
+        return uploads.make_pending(data["title"], reading, source=source, url=data["url"], credit=data["credit"])
 
-    def put(self) -> uploads.Stored:
-        """Store it; raises `Refused`."""
-        return uploads.put(self.cleaned_data["entries"], replace=self.cleaned_data["replace"])
+    def store(self) -> uploads.UploadSummary:
+        """Store it; raises `UploadError`."""
+        return uploads.store(self.cleaned_data["entries"], replace=self.cleaned_data["replace"])

@@ -21,7 +21,7 @@ STATES = {"completed": "done", "failed": "failed"}
 
 
 @dataclass(frozen=True, slots=True)
-class CalledTool:
+class ToolCallView:
     """A tool that was called; without a result where the answer ended before."""
 
     name: str
@@ -41,8 +41,8 @@ class TurnTranscript:
         return TONES[Message.Status(self.message.status)]
 
     @property
-    def calls(self) -> list[CalledTool]:
-        return [called(call) for call in self.message.tool_calls]
+    def calls(self) -> list[ToolCallView]:
+        return [tool_call_view(call) for call in self.message.tool_calls]
 
     @property
     def sources(self) -> dict[str, str]:
@@ -52,15 +52,17 @@ class TurnTranscript:
 
     @property
     def numbers(self) -> list[str]:
-        return list(measured(self.message))
+        return list(statistics(self.message))
 
 
-def called(call: dict[str, Any]) -> CalledTool:
+def tool_call_view(call: dict[str, Any]) -> ToolCallView:
     parameters = json.dumps(call["parameters"], ensure_ascii=False, indent=2)
-    return CalledTool(call["name"], STATES.get(call.get("status", ""), "not finished"), parameters, call.get("result"))
+    return ToolCallView(
+        call["name"], STATES.get(call.get("status", ""), "not finished"), parameters, call.get("result")
+    )
 
 
-def measured(message: Message) -> Iterator[str]:
+def statistics(message: Message) -> Iterator[str]:
     """Yield tokens, times in seconds and the model, as far as they are known."""
     if message.processing_time is not None:
         yield f"{message.input_tokens:,} tokens in, {message.output_tokens:,} out"

@@ -29,7 +29,7 @@ import batching.signals
 from assistant.models import Message
 from assistant.tools import toolbox
 from batching.models import Batch, BatchItem
-from tests.assistant.search.test_documents import write_pdf
+from tests.assistant.search.files import write_pdf
 from tests.browser.conftest import page  # noqa: F401  # a fixture
 from tests.browser.environment import barriers, seeded_data
 from tests.code_blocks import FENCE, Block, Checkout, blocks, shape

@@ -5,7 +5,8 @@ from urllib.parse import quote
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from assistant.search.documents import Unreadable, add, find_files, read_file, storable
+from assistant.search.documents import add_document
+from assistant.search.readers import DocumentError, clean_text, find_files, read_file
 
 
 class Command(BaseCommand):
@@ -25,14 +26,14 @@ class Command(BaseCommand):
         for root, path in self.with_progress(found):
             try:
                 self.add(path, url=address(root, path, url_prefix), credit=credit)
-            except Unreadable as reason:
+            except DocumentError as reason:
                 failures += 1
                 self.stderr.write(f"{path}: not added, {reason}.")
         if failures:
             raise CommandError(f"{failures} of {len(found)} files couldn't be added.")
 
     def add(self, path: Path, *, url: str, credit: str) -> None:
-        count = add(read_file(path), source=storable(path.as_posix()), url=url, credit=credit)
+        count = add_document(read_file(path), source=clean_text(path.as_posix()), url=url, credit=credit)
         if not self.stdout.isatty():
             self.stdout.write(f"{path}: added" + (f" as {count} passages." if count > 1 else "."))
 

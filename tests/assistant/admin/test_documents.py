@@ -55,7 +55,7 @@ def test_what_is_there_is_replaced_only_if_that_is_wanted(admin: Client) -> None
     upload(admin, ("zebra.md", "Brush the zebra daily.\n\n" * 400), ("gnu.txt", "Feed it."))
     again = [("zebra.md", "Brush it weekly."), ("okapi.txt", "Shy.")]
     response = upload(admin, *again)
-    assert "zebra.md: there is a document of the source zebra.md already." in errors(response.content)
+    assert "zebra.md: the source zebra.md is stored already." in errors(response.content)
     assert Document.objects.count() == 4
     assert shown_messages(upload(admin, *again, replace="on")) == "Added 2 documents, 1 in place of what was there."
     assert set(Document.objects.values_list("source", flat=True)) == {"zebra.md", "gnu.txt", "okapi.txt"}
@@ -74,9 +74,9 @@ def test_what_is_there_is_replaced_only_if_that_is_wanted(admin: Client) -> None
         ("a.jsonl", '{"title": "x", "text": "\\u0000"}', "a.jsonl, line 1: it isn&#x27;t valid JSON."),
         ("a.jsonl", '{"title": "", "txt": 1}', "a.jsonl, line 1: title: string should have at least 1 character; text"),
         ("a.jsonl", '{"title": "x", "text": "x", "url": "javascript:x"}', "line 1: Enter a valid URL."),
-        ("a.jsonl", '{"title": "x", "text": "x", "source": "b.md"}', "the source b.md, as a.jsonl, line 1 has"),
+        ("a.jsonl", '{"title": "x", "text": "x", "source": "b.md"}', "its source b.md is also that of a.jsonl, line 1"),
         ("a.jsonl", "{\n" * 30, "And 20 more."),
-        ("a.jsonl", '{"title": "x", "text": "x"}\n' * 1_001, "at most 1,000 can be added at once"),
+        ("a.jsonl", '{"title": "x", "text": "x"}\n' * 1_001, "add at most 1,000 at once"),
         ("a.txt", "x" * 2_100_000, "These files are larger than"),
     ],
 )

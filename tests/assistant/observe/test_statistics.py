@@ -25,7 +25,7 @@ def answer(minutes: float = 1, **fields: Any) -> Message:
     return Message.objects.create(conversation=conversation, agent=agent, prompt="Hi", **values)
 
 
-def figures(period: str = "hour") -> AnswerStatistics:
+def statistics(period: str = "hour") -> AnswerStatistics:
     return AnswerStatistics(Period.named(period))
 
 
@@ -33,17 +33,17 @@ def test_answers_are_counted_by_status() -> None:
     for status in ("completed", "completed", "failed", "interrupted", "cancelled", "running"):
         answer(status=status, input_tokens=3, output_tokens=2)
     answer(61)
-    found = figures()
+    found = statistics()
     counts = {share.name: share.count for share in found.statuses}
     assert counts == {"completed": 2, "failed": 1, "interrupted": 1, "cancelled": 1, "running": 1}
     total = found.total
-    assert (total.answers, total.failed, total.read, total.written) == (6, 2, 18, 12)
+    assert (total.answers, total.failed, total.input_tokens, total.output_tokens) == (6, 2, 18, 12)
 
 
 def test_charts_have_each_number_in_its_slot() -> None:
     answer(0, input_tokens=5, output_tokens=7)
     answer(30, status="failed", input_tokens=1)
-    found = figures()
+    found = statistics()
     [(early, failed), (late, completed)] = found.answers_chart.rows
     assert late - early == timedelta(minutes=30)
     names = [series.name for series in found.answers_chart.series]
@@ -56,8 +56,8 @@ def test_times_are_those_of_completed_answers_and_of_first_tokens() -> None:
         answer(processing_time=number * 1.0, time_to_first_token=number / 10)
     answer(status="failed", processing_time=500.0, time_to_first_token=0.05)
     answer(status="running")
-    assert figures().times == Percentiles(20, 10.0, 19.0)
-    assert figures().first_tokens == Percentiles(21, 1.0, 1.9)
+    assert statistics().times == Percentiles(20, 10.0, 19.0)
+    assert statistics().first_tokens == Percentiles(21, 1.0, 1.9)
 
 
 def test_tokens_by_agent_and_by_caller() -> None:
@@ -66,10 +66,10 @@ def test_tokens_by_agent_and_by_caller() -> None:
     answer(caller=f"user:{ada.pk}", input_tokens=5, output_tokens=1)
     answer(caller="user:987654", status="failed", input_tokens=9)
     answer(caller="anonymous")
-    found = figures()
-    agents = [(one.name, one.answers, one.failed, one.read, one.written) for one in found.agents]
+    found = statistics()
+    agents = [(one.name, one.answers, one.failed, one.input_tokens, one.output_tokens) for one in found.agents]
     assert agents == [("default", 3, 1, 14, 1), ("researcher", 1, 0, 100, 10)]
-    callers = [(one.name, one.answers, one.failed, one.read, one.written) for one in found.callers]
+    callers = [(one.name, one.answers, one.failed, one.input_tokens, one.output_tokens) for one in found.callers]
     assert callers == [("ada", 2, 0, 105, 11), ("user:987654", 1, 1, 9, 0), ("anonymous", 1, 0, 0, 0)]
 
 
@@ -77,14 +77,14 @@ def test_the_slowest_the_failing_and_the_running() -> None:
     slow, quick = answer(processing_time=9.0), answer(processing_time=1.0)
     older, newer = answer(3, status="interrupted"), answer(2, status="failed")
     old, young = answer(8 * 24 * 60, status="running"), answer(5, status="running")
-    found = figures()
+    found = statistics()
     assert found.slowest == [slow, quick]
     assert found.failing == [newer, older]
     assert (found.running.count, found.running.answers) == (2, [old, young])
 
 
 def test_nothing_is_nothing() -> None:
-    found = figures("week")
+    found = statistics("week")
     assert (found.total.answers, found.times, found.first_tokens) == (0, None, None)
     assert found.agents == found.callers == []
     assert (found.slowest, found.failing, found.running.count, found.answers_chart.rows) == ([], [], 0, [])
@@ -96,7 +96,7 @@ def test_the_queries_do_not_grow_with_the_rows(django_assert_num_queries: Any) -
         answer(number, caller=f"user:{user.pk}", processing_time=1.0, time_to_first_token=0.1)
         answer(number, caller=f"user:{user.pk}", status="failed")
         answer(number, caller=f"user:{user.pk}", status="running")
-    found = figures()
+    found = statistics()
     with django_assert_num_queries(8):
         for name in ("total", "statuses", "answers_chart", "tokens_chart", "agents", "callers"):
             getattr(found, name)
@@ -109,7 +109,7 @@ def test_what_is_older_is_not_read() -> None:
         return  # PostgreSQL knows how old its rows are; SQLite goes by what the indexes promise
     answer(status="failed")
     with CaptureQueriesContext(connection) as queries:
-        found = figures()
+        found = statistics()
         assert (len(found.agents), len(found.callers), found.times, len(found.failing)) == (1, 1, None, 1)
         assert (found.slowest, found.first_tokens) == ([], None)
     with connection.cursor() as cursor:

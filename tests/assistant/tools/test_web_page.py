@@ -8,8 +8,8 @@ from aiohttp.test_utils import TestServer
 from django.contrib.auth.models import AnonymousUser
 
 from assistant.errors import CallerError, ToolError, ToolTimeout
-from assistant.tools import builtin, fetching, toolbox
-from assistant.tools.fetching import Bounds, fetch
+from assistant.tools import builtin, toolbox, web_page
+from assistant.tools.web_page import FetchLimits, fetch
 from wire.outbound import Reach
 
 PAGE = "<html><head><title>Tea</title></head><body><article><p>Tea is a drink.</p></article></body></html>"
@@ -73,10 +73,10 @@ class Site:
         self.looked_up = []
         self.request = None
 
-    async def fetch(self, path="/", **bounds):
+    async def fetch(self, path="/", **limits):
         await self.server.start_server()
-        checked = Bounds(Reach("127.0.0.1".__eq__, self.look_up), ports=frozenset({self.server.port}), **bounds)
-        return await fetch(f"http://site.example:{self.server.port}{path}", checked)
+        limits = FetchLimits(Reach("127.0.0.1".__eq__, self.look_up), ports=frozenset({self.server.port}), **limits)
+        return await fetch(f"http://site.example:{self.server.port}{path}", limits)
 
     async def look_up(self, host, port):
         self.looked_up.append(host)
@@ -117,7 +117,7 @@ async def test_one_address_that_is_not_public_is_one_too_many():
         return ["8.8.8.8", "10.0.0.1"]
 
     with pytest.raises(CallerError, match="Only pages of the public web"):
-        await fetch("http://site.example/", Bounds(Reach(look_up=look_up)))
+        await fetch("http://site.example/", FetchLimits(Reach(look_up=look_up)))
 
 
 async def test_sends_no_cookies_and_heeds_no_proxy(site, monkeypatch):
@@ -199,13 +199,13 @@ async def test_a_server_that_hangs_up_is_the_tools_failure(site):
 @pytest.mark.parametrize(
     ("page", "title", "text"),
     [
-        (fetching.FetchedPage("u", "text/html", None, PAGE.encode()), "Tea", "Tea is a drink."),
-        (fetching.FetchedPage("u", "text/plain", "latin-1", "Caf\xe9".encode("latin-1")), "", "Caf\xe9"),
-        (fetching.FetchedPage("u", "text/plain", "punycode", b"plain"), "", "plain"),
+        (web_page.FetchedPage("u", "text/html", None, PAGE.encode()), "Tea", "Tea is a drink."),
+        (web_page.FetchedPage("u", "text/plain", "latin-1", "Caf\xe9".encode("latin-1")), "", "Caf\xe9"),
+        (web_page.FetchedPage("u", "text/plain", "punycode", b"plain"), "", "plain"),
     ],
 )
 def test_a_page_reads_as_its_title_and_main_text(page, title, text):
-    read = builtin.read(page)
+    read = builtin.extract_page(page)
     assert (read.title, read.text) == (title, text)
     assert str(read) == f"{title or 'Untitled'}\nu\n\n{text}"
 
