@@ -27,8 +27,8 @@ from batching.conf import get_settings
 from batching.errors import BatchError
 from batching.inspection import curl, export
 from batching.inspection.dates import DatedBatches
-from batching.inspection.inspection import PAGE_ROOM, Choice, Inspection, choice_of, mark_of_batch
-from batching.inspection.live import SOCKET, live
+from batching.inspection.item_list import PAGE_ROOM, Choice, Inspection, choice_of, mark_of_batch
+from batching.inspection.live_progress import SOCKET, live
 from batching.inspection.overview import Overview
 from batching.items.request_factory import factory_of
 from batching.models import Batch, BatchItem, Webhook

@@ -17,7 +17,7 @@ from django.core.handlers.asgi import ASGIRequest, get_script_prefix
 from django.urls import reverse, set_script_prefix
 
 from batching.api import progress
-from batching.inspection import live
+from batching.inspection import live_progress
 from wire.asgi import draining
 from wire.asgi.handler import handler
 from wire.asgi.origins import may_connect
@@ -68,7 +68,7 @@ class BatchConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels h
     async def told(self) -> int:
         """Tell until the end; returns what to close with."""
         looks = 0
-        while seen := await progress.read(partial(live.seen, self.batch_id)):
+        while seen := await progress.read(partial(live_progress.seen, self.batch_id)):
             await self.send(json.dumps(seen))
             if seen["is_final"]:
                 break

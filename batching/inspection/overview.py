@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from django.db.models import Case, Count, F, IntegerField, Max, Min, Q, QuerySet, Value, When
 from django.db.models.functions import Substr
 
-from batching.inspection.inspection import ITEMS_SHOWN, MESSAGE_CHARS, Choice, Mark, mark_of
+from batching.inspection.item_list import ITEMS_SHOWN, MESSAGE_CHARS, Choice, Mark, mark_of
 from batching.inspection.waterfall import Scale, Stretch, Tick, percent
 from batching.models import Batch, BatchItem
 from wire.observe.durations import spoken

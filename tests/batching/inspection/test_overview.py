@@ -7,7 +7,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from batching.inspection.inspection import ITEMS_SHOWN
+from batching.inspection.item_list import ITEMS_SHOWN
 from tests.batching.admin_pages import read, rows
 from tests.batching.factories import QUEUED, background, running
 

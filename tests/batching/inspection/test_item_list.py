@@ -7,7 +7,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from batching.inspection.inspection import ITEMS_SHOWN
+from batching.inspection.item_list import ITEMS_SHOWN
 from tests.batching.admin_pages import LIST, read, rows
 from tests.batching.factories import background, make
 

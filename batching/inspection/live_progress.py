@@ -6,7 +6,7 @@ from typing import Any
 from django.db.models import Count
 from django.utils import timezone
 
-from batching.inspection.inspection import Mark, mark_of_batch, phrase
+from batching.inspection.item_list import Mark, mark_of_batch, phrase
 from batching.inspection.waterfall import Stretch, percent
 from batching.models import Batch, BatchItem
 from wire.observe.durations import spoken
