@@ -26,9 +26,11 @@ from batching.background import accept, celery, embedded, queue
 from batching.conf import get_settings
 from batching.errors import BatchError
 from batching.inspection import curl, export
+from batching.inspection.badges import batch_badge
 from batching.inspection.dates import DatedBatches
-from batching.inspection.item_list import PAGE_ROOM, Choice, Inspection, choice_of, mark_of_batch
-from batching.inspection.live_progress import SOCKET, live
+from batching.inspection.item_filter import ItemFilter, parse_filter
+from batching.inspection.item_list import PAGE_CHARS, ItemList
+from batching.inspection.live_progress import SOCKET, live_progress
 from batching.inspection.overview import Overview
 from batching.items.request_factory import factory_of
 from batching.models import Batch, BatchItem, Webhook
@@ -39,11 +41,11 @@ from wire.observe.durations import spoken
 from wire.observe.request_id import request_id
 
 # What may be done beside viewing: cancelling and retrying; reading what was asked and answered.
-OPERATE, READ = "batching.operate_batch", "batching.view_batchitem"
+OPERATE_PERMISSION, READ_PERMISSION = "batching.operate_batch", "batching.view_batchitem"
 
 # Finding a path may read every item; it stops at so many batches.
-MOST_FOUND = 1_000
-MOST_RETRIES = 10
+MAX_RESULTS = 1_000
+MAX_RETRIES = 10
 
 PAGE = "admin:batching_batch_change"
 
@@ -95,17 +97,23 @@ class CallerFilter(admin.SimpleListFilter):
         return batches
 
 
-CALL = (
+CALL_FIELDSET = (
     "The call",
     {
         "classes": ("collapse",),
         "fields": (("request_id", "client_address"), ("idempotency_key", "lease_expires_at")),
     },
 )
-TIMES = ("total_time", "slowest_item", "when", "ended")
-IN_A_REQUEST = ((None, {"fields": (("state", "caller_name"), ("item_count", "successes", "failures"), TIMES)}), CALL)
+TIME_FIELDS = ("total_time", "slowest_item", "when", "ended")
+FIELDSETS = (
+    (None, {"fields": (("state", "caller_name"), ("item_count", "successes", "failures"), TIME_FIELDS)}),
+    CALL_FIELDSET,
+)
 # Its state and counts are shown as they change.
-IN_THE_BACKGROUND = ((None, {"fields": (("caller_name", "priority", "retried", "retries"), TIMES, "told")}), CALL)
+BACKGROUND_FIELDSETS = (
+    (None, {"fields": (("caller_name", "priority", "retried", "retries"), TIME_FIELDS, "webhook_state")}),
+    CALL_FIELDSET,
+)
 
 
 @admin.register(Batch)
@@ -118,7 +126,7 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
     search_fields = ("id",)  # that there is a search; get_search_results says what for
     search_help_text = (
         "The id of a batch, or how it begins; an X-Request-ID; an owner's name; or a part of an item's path. "
-        f"Finds the newest {MOST_FOUND:,}."
+        f"Finds the newest {MAX_RESULTS:,}."
     )
     show_full_result_count = False
 
@@ -146,46 +154,47 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
         term = term.strip()
         if not term:
             return batches, False
-        named = Q(pk__startswith=term) | Q(request_id=term) | Q(owner__in=named_users(term))
+        named = Q(pk__startswith=term) | Q(request_id=term) | Q(owner__in=users_named(term))
         paths = BatchItem.objects.filter(batch=OuterRef("pk"), path__icontains=term)
         # Looked up here, once: the page counts what is found and then reads it.
-        found = newest(batches.filter(named)) or newest(batches.filter(Exists(paths)))
-        return batches.filter(pk__in=found), False
+        get_batch = newest(batches.filter(named)) or newest(batches.filter(Exists(paths)))
+        return batches.filter(pk__in=get_batch), False
 
     def get_fieldsets(self, request: HttpRequest, obj: Batch | None = None) -> Any:
-        return IN_THE_BACKGROUND if obj and obj.is_background else IN_A_REQUEST
+        return BACKGROUND_FIELDSETS if obj and obj.is_background else FIELDSETS
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        batch, choice, bodies = context["original"], choice_of(request.GET), request.user.has_perm(READ)
+        batch, item_filter = context["original"], parse_filter(request.GET)
+        may_read = request.user.has_perm(READ_PERMISSION)
         context |= {
-            "choice": choice,
-            "overview": Overview(batch, choice),
-            "inspection": Inspection(batch, choice, bodies=bodies),
-            "may_read": bodies,
-            "may_operate": request.user.has_perm(OPERATE),
+            "item_filter": item_filter,
+            "overview": Overview(batch, item_filter),
+            "item_list": ItemList(batch, item_filter, bodies=may_read),
+            "may_read": may_read,
+            "may_operate": request.user.has_perm(OPERATE_PERMISSION),
         }
         if batch.is_background:
-            context |= {"live": live(batch), "socket": f"{get_script_prefix()}{SOCKET}{batch.pk}"}
+            context |= {"live": live_progress(batch), "socket": f"{get_script_prefix()}{SOCKET}{batch.pk}"}
         return super().render_change_form(request, context, *args, **kwargs)
 
     # The pages of one batch beside the admin's own.
 
     def get_urls(self) -> list[URLPattern | URLResolver]:  # type: ignore[override]  # a list of both in truth
-        def own(name: str, route: str, view: Callable[..., HttpResponseBase]) -> URLPattern:
+        def route(name: str, route: str, view: Callable[..., HttpResponseBase]) -> URLPattern:
             return path(f"<slug:batch_id>/{route}", self.admin_site.admin_view(view), name=f"batching_batch_{name}")
 
         return [
-            own("progress", "progress/", self.progress_view),
-            own("item", "items/<int:position>/", self.item_view),
-            own("cancel", "cancel/", self.cancel_view),
-            own("retry", "retry/", self.retry_view),
-            own("download", "download.<str:kind>", self.download_view),
+            route("progress", "progress/", self.progress_view),
+            route("item", "items/<int:position>/", self.item_view),
+            route("cancel", "cancel/", self.cancel_view),
+            route("retry", "retry/", self.retry_view),
+            route("download", "download.<str:kind>", self.download_view),
             *super().get_urls(),
         ]
 
-    def found(self, request: HttpRequest, batch_id: str, *permissions: str) -> Batch:
+    def get_batch(self, request: HttpRequest, batch_id: str, *permissions: str) -> Batch:
         """Return a batch to who may view it and has these permissions. Raises `PermissionDenied` and `Http404`."""
         if not self.has_view_permission(request) or not request.user.has_perms(permissions):
             raise PermissionDenied
@@ -194,21 +203,21 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
 
     def progress_view(self, request: HttpRequest, batch_id: str) -> JsonResponse:
         """Tell how far a batch is, for pages that have no WebSocket."""
-        return JsonResponse(live(self.found(request, batch_id)).represent())
+        return JsonResponse(live_progress(self.get_batch(request, batch_id)).represent())
 
     def item_view(self, request: HttpRequest, batch_id: str, position: int) -> TemplateResponse:
-        batch = self.found(request, batch_id, READ)
-        inspection = Inspection(batch, Choice(first=position, last=position), most_room=PAGE_ROOM)
-        if not inspection.rows:
+        batch = self.get_batch(request, batch_id, READ_PERMISSION)
+        item_list = ItemList(batch, ItemFilter(first=position, last=position), max_chars=PAGE_CHARS)
+        if not item_list.rows:
             raise Http404
-        item = inspection.items[0]
+        item = item_list.items[0]
         context = {
             **self.admin_site.each_context(request),
             "title": f"Item {item}",
             "opts": self.opts,
             "original": batch,
-            "inspection": inspection,
-            "row": inspection.rows[0],
+            "item_list": item_list,
+            "row": item_list.rows[0],
             "command": curl.command(item, f"{request.scheme}://{request.get_host()}"),
             "media": self.media,
         }
@@ -216,36 +225,36 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
 
     @method_decorator(require_POST)
     def cancel_view(self, request: HttpRequest, batch_id: str) -> HttpResponseRedirect:
-        batch = self.found(request, batch_id, OPERATE)
+        batch = self.get_batch(request, batch_id, OPERATE_PERMISSION)
         if batch.is_cancellable:
             queue.cancel(batch)
             self.log_change(request, batch, "Cancelled.")
             self.message_user(request, "Cancelled: nothing more of this batch starts.", messages.SUCCESS)
         else:
             self.message_user(request, "There was nothing to cancel.", messages.WARNING)
-        return HttpResponseRedirect(page_of(batch))
+        return HttpResponseRedirect(change_url(batch))
 
     @method_decorator(require_POST)
     @transaction.non_atomic_requests
     def retry_view(self, request: HttpRequest, batch_id: str) -> HttpResponseRedirect:
         """Run what failed again, as its own caller: whoever may operate batches lends them no permission of theirs."""
-        parent = self.found(request, batch_id, OPERATE)
+        parent = self.get_batch(request, batch_id, OPERATE_PERMISSION)
         current = request_id.get()
         try:
             batch = accept.again(parent, request_id="" if current == "-" else current, settings=get_settings())
         except BatchError as error:
             self.message_user(request, error.message, messages.ERROR)
-            return HttpResponseRedirect(page_of(parent))
+            return HttpResponseRedirect(change_url(parent))
         embedded.wake()
         celery.call_for(batch)
         self.log_change(request, parent, f"Retried as {batch}.")
         self.log_addition(request, batch, f"Retries {parent}.")
         self.message_user(request, f"This batch retries {parent}.", messages.SUCCESS)
-        return HttpResponseRedirect(page_of(batch))
+        return HttpResponseRedirect(change_url(batch))
 
     @method_decorator(require_POST)
     def download_view(self, request: HttpRequest, batch_id: str, kind: str) -> HttpResponseBase:
-        batch = self.found(request, batch_id, READ)
+        batch = self.get_batch(request, batch_id, READ_PERMISSION)
         if kind not in export.FORMATS:
             raise Http404
         media_type, parts = export.FORMATS[kind]
@@ -257,8 +266,8 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
 
     @admin.display(ordering="status")
     def state(self, batch: Batch) -> SafeString:
-        mark = mark_of_batch(batch)
-        return format_html('<span class="batching-mark batching-{}">{}</span>', mark.tone, mark.label)
+        badge = batch_badge(batch)
+        return format_html('<span class="batching-mark batching-{}">{}</span>', badge.tone, badge.label)
 
     @admin.display(description="owner", ordering="owner_id")
     def caller_name(self, batch: Batch) -> SafeString | str:
@@ -283,7 +292,7 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
 
     @admin.display(description="retries of it")
     def retries(self, batch: Batch) -> SafeString | str:
-        links = ((page_of(one), one) for one in batch.retries.only("pk").order_by("-created_at")[:MOST_RETRIES])
+        links = ((change_url(one), one) for one in batch.retries.only("pk").order_by("-created_at")[:MAX_RETRIES])
         return format_html_join(", ", '<a href="{}">{}</a>', links) or "-"
 
     @admin.display(description="retry of")
@@ -297,7 +306,7 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
         return "-" if batch.duration is None else spoken(batch.duration)
 
     @admin.display(description="webhook")
-    def told(self, batch: Batch) -> str:
+    def webhook_state(self, batch: Batch) -> str:
         webhook = Webhook.objects.filter(batch=batch).first()
         if webhook is None:
             return "-"
@@ -306,26 +315,26 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
 
     @admin.display(description="created at", ordering="created_at")
     def when(self, batch: Batch) -> SafeString:
-        return moment(batch.created_at)
+        return format_time(batch.created_at)
 
     @admin.display(description="finished at")
     def ended(self, batch: Batch) -> SafeString | str:
-        return moment(batch.finished_at) if batch.finished_at else "-"
+        return format_time(batch.finished_at) if batch.finished_at else "-"
 
 
-def page_of(batch: Batch) -> str:
+def change_url(batch: Batch) -> str:
     return reverse(PAGE, args=[quote(batch.pk)])
 
 
-def moment(of: datetime) -> SafeString:
+def format_time(of: datetime) -> SafeString:
     """Return a moment to the second in the current time zone."""
     return format_html('<span class="batching-moment">{}</span>', timezone.localtime(of).strftime("%Y-%m-%d %H:%M:%S"))
 
 
-def named_users(term: str) -> QuerySet[Any]:
+def users_named(term: str) -> QuerySet[Any]:
     users = get_user_model()
     return users._default_manager.filter(**{users.USERNAME_FIELD: term}).values("pk")
 
 
 def newest(batches: QuerySet[Batch]) -> list[str]:
-    return list(batches.order_by("-created_at", "-pk").values_list("pk", flat=True)[:MOST_FOUND])
+    return list(batches.order_by("-created_at", "-pk").values_list("pk", flat=True)[:MAX_RESULTS])

@@ -17,18 +17,18 @@ def command(item: BatchItem, base: str) -> str | None:
 
     Credentials are masked in it, as they are stored. None for what never was a request that can be sent.
     """
-    if was_refused(item):
+    if was_invalid(item):
         return None
-    return " \\\n  ".join(parts(item, base))
+    return " \\\n  ".join(arguments(item, base))
 
 
-def was_refused(item: BatchItem) -> bool:
+def was_invalid(item: BatchItem) -> bool:
     """Tell whether the item was answered without anybody looking at it."""
     is_bad = item.started_at is None and item.status is not None and item.status < 500 and item.status != 424
     return is_bad or not item.method or not item.path.startswith("/") or item.path.startswith("//")
 
 
-def parts(item: BatchItem, base: str) -> Iterator[str]:
+def arguments(item: BatchItem, base: str) -> Iterator[str]:
     address = base + iri_to_uri(item.path)
     globbed = "--globoff " if GLOBS & set(address) else ""
     yield f"curl {globbed}-X {shlex.quote(item.method)} {shlex.quote(address)}"
@@ -38,10 +38,10 @@ def parts(item: BatchItem, base: str) -> Iterator[str]:
     for header in headers.values():
         yield f"-H {shlex.quote(header)}"
     if item.request_body is not None:
-        yield f"--data-raw {shlex.quote(body(item, headers['content-type']))}"
+        yield f"--data-raw {shlex.quote(body_text(item, headers['content-type']))}"
 
 
-def body(item: BatchItem, content_type: str) -> str:
+def body_text(item: BatchItem, content_type: str) -> str:
     """Return the body as it travelled: as JSON, or a string as it is where its type is another, or where it was cut."""
     kind = content_type.partition(":")[2].partition(";")[0].strip().lower()
     is_json = kind == "application/json" or kind.endswith("+json")

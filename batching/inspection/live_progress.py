@@ -6,8 +6,8 @@ from typing import Any
 from django.db.models import Count
 from django.utils import timezone
 
-from batching.inspection.item_list import Mark, mark_of_batch, phrase
-from batching.inspection.waterfall import Stretch, percent
+from batching.inspection.badges import Badge, batch_badge, reason_phrase
+from batching.inspection.waterfall import BarSegment, format_percent
 from batching.models import Batch, BatchItem
 from wire.observe.durations import spoken
 
@@ -20,16 +20,16 @@ STATES = ("succeeded", "failed", "expired", "cancelled", "running", "queued")
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class StateSegment:
     """The items of a batch that are in a state."""
 
     name: str
     count: int
-    stretch: Stretch
+    bar: BarSegment
 
 
 @dataclass(frozen=True, slots=True)
-class Live:
+class LiveProgress:
     """How far a batch is. `elapsed` is the seconds since its first item started."""
 
     batch: Batch
@@ -42,40 +42,42 @@ class Live:
         return self.batch.finished_at is not None
 
     @property
-    def done(self) -> int:
+    def finished(self) -> int:
         return self.batch.total - self.batch.left
 
     @property
     def rate(self) -> float:
         """Return the items a second, over all the time."""
-        return self.done / self.elapsed if self.elapsed else 0.0
+        return self.finished / self.elapsed if self.elapsed else 0.0
 
     @property
-    def mark(self) -> Mark:
-        return mark_of_batch(self.batch)
+    def badge(self) -> Badge:
+        return batch_badge(self.batch)
 
     @property
-    def segments(self) -> list[Segment]:
+    def segments(self) -> list[StateSegment]:
         """Return the items by state, as pieces of one bar."""
-        segments, before = [], 0.0
+        segments, offset = [], 0.0
         for name in STATES:
             share = self.counts.get(name, 0) * 100 / (self.batch.total or 1)
-            segments.append(Segment(name, self.counts.get(name, 0), Stretch(percent(before), percent(share))))
-            before += share
+            segments.append(
+                StateSegment(name, self.counts.get(name, 0), BarSegment(format_percent(offset), format_percent(share)))
+            )
+            offset += share
         return segments
 
     @property
-    def spoken_rate(self) -> str:
+    def rate_text(self) -> str:
         return f"{self.rate:.3g} items/s"
 
     @property
-    def spoken_elapsed(self) -> str:
+    def elapsed_text(self) -> str:
         return spoken(self.elapsed)
 
     @property
     def percent(self) -> int:
         """Return the share that has ended; all of it only where all has."""
-        return self.done * 100 // self.batch.total if self.batch.total else 100
+        return self.finished * 100 // self.batch.total if self.batch.total else 100
 
     def represent(self) -> dict[str, Any]:
         return {
@@ -88,8 +90,8 @@ class Live:
         }
 
 
-def live(batch: Batch) -> Live:
-    return Live(batch, batch.counts, elapsed(batch), failures(batch))
+def live_progress(batch: Batch) -> LiveProgress:
+    return LiveProgress(batch, batch.counts, elapsed(batch), failures(batch))
 
 
 def elapsed(batch: Batch) -> float:
@@ -103,11 +105,11 @@ def failures(batch: Batch) -> list[dict[str, Any]]:
     if not batch.failed:
         return []
     failed = batch.items.filter(state=BatchItem.State.FAILED, finished_at__isnull=False).order_by("status")
-    counted = failed.values_list("status").annotate(count=Count("*"))
-    return [{"status": status, "reason": phrase(status), "count": count} for status, count in counted]
+    counts = failed.values_list("status").annotate(count=Count("*"))
+    return [{"status": status, "reason": reason_phrase(status), "count": count} for status, count in counts]
 
 
-def seen(batch_id: str) -> dict[str, Any] | None:
+def snapshot(batch_id: str) -> dict[str, Any] | None:
     """Return what there is to tell of a batch; None where it was deleted."""
     batch = Batch.objects.defer("origin", "identity").filter(pk=batch_id).first()
-    return live(batch).represent() if batch else None
+    return live_progress(batch).represent() if batch else None

@@ -10,11 +10,11 @@ from batching.models import Batch, BatchItem
 from wire.observe.statistics import Chart, Percentiles, Period, Share, Slot
 
 # Rows that a table has.
-MOST_BATCHES = 5
+MAX_BATCHES = 5
 COUNTERS = ("succeeded", "failed", "cancelled", "expired")
 STATES = (*COUNTERS, "open")
 # What is long in a row, and isn't looked at here.
-UNSEEN = ("origin", "identity")
+DEFERRED = ("origin", "identity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +37,19 @@ class BatchStatistics:
         return Batch.objects.filter(created_at__gte=self.period.since).order_by()
 
     @cached_property
-    def counted(self) -> list[tuple[Any, ...]]:
+    def counts_by_slot(self) -> list[tuple[Any, ...]]:
         """Return slot and status, how many batches there are of them, and their items in all and by state."""
         slots = self.batches.annotate(slot=Slot("created_at", self.period.slot)).values_list("slot", "status")
         return list(slots.annotate(Count("pk"), Sum("total"), *map(Sum, COUNTERS)))
 
     @cached_property
     def total(self) -> Share:
-        return Share("batches", sum(batches for _, _, batches, *_ in self.counted), self.query())
+        return Share("batches", sum(batches for _, _, batches, *_ in self.counts_by_slot), self.query())
 
     @cached_property
     def statuses(self) -> list[Share]:
         counts = dict.fromkeys(Batch.Status.values, 0)
-        for _, status, batches, *_ in self.counted:
+        for _, status, batches, *_ in self.counts_by_slot:
             counts[status] += batches
         return [Share(status, count, self.query(status__exact=status)) for status, count in counts.items()]
 
@@ -58,7 +58,7 @@ class BatchStatistics:
         """Return slot, state, and how many items of the slot's batches are in it."""
         return [
             (slot, state, items)
-            for slot, _, _, total, *ended in self.counted
+            for slot, _, _, total, *ended in self.counts_by_slot
             for state, items in zip(STATES, (*ended, total - sum(ended)), strict=True)
         ]
 
@@ -90,25 +90,25 @@ class BatchStatistics:
     @cached_property
     def slowest(self) -> list[Batch]:
         """Return the batches with the slowest items."""
-        return first(self.batches.filter(slowest__isnull=False), "-slowest", "id")
+        return top(self.batches.filter(slowest__isnull=False), "-slowest", "id")
 
     @cached_property
     def failing(self) -> list[Batch]:
         """Return the newest batches with items that failed."""
-        return first(self.batches.filter(failed__gt=0), "-created_at", "-id") if dict(self.states)["failed"] else []
+        return top(self.batches.filter(failed__gt=0), "-created_at", "-id") if dict(self.states)["failed"] else []
 
     @cached_property
     def running(self) -> OpenBatches:
         """Return what is open now, whenever it came."""
         left = F("total") - F("succeeded") - F("failed") - F("cancelled") - F("expired")
-        open_ = Batch.objects.filter(finished_at=None).defer(*UNSEEN)
-        counted = open_.annotate(count=Window(Count("*")), all_left=Window(Sum(left)))
-        newest = list(counted.order_by("-created_at", "-id")[:MOST_BATCHES])
+        open_ = Batch.objects.filter(finished_at=None).defer(*DEFERRED)
+        counts_by_slot = open_.annotate(count=Window(Count("*")), all_left=Window(Sum(left)))
+        newest = list(counts_by_slot.order_by("-created_at", "-id")[:MAX_BATCHES])
         return OpenBatches(newest[0].count, newest[0].all_left, newest) if newest else OpenBatches()  # type: ignore[attr-defined]  # annotated
 
     def query(self, **chosen: str) -> str:
         return self.period.query("created_at", **chosen)
 
 
-def first(batches: QuerySet[Batch], *order: str) -> list[Batch]:
-    return list(batches.defer(*UNSEEN).order_by(*order)[:MOST_BATCHES])
+def top(batches: QuerySet[Batch], *order: str) -> list[Batch]:
+    return list(batches.defer(*DEFERRED).order_by(*order)[:MAX_BATCHES])

@@ -132,7 +132,7 @@ async def test_there_is_nothing_to_look_at_where_there_is_no_batch() -> None:
 
 
 async def test_who_may_no_longer_look_is_told_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consumer, "TRUSTED_LOOKS", 3)
+    monkeypatch.setattr(consumer, "CHECK_PERMISSION_EVERY", 3)
     batch = await sync_to_async(running)(QUEUED)
     async with connected(path_of(batch), cookie=await cookie("view_batch")) as socket:
         await hear(socket)

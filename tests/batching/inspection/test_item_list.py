@@ -7,7 +7,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from batching.inspection.item_list import ITEMS_SHOWN
+from batching.inspection.item_list import MAX_ITEMS
 from tests.batching.admin_pages import LIST, read, rows
 from tests.batching.factories import background, make
 
@@ -86,7 +86,7 @@ def test_long_bodies_and_paths_are_cut_and_say_so(admin: Client) -> None:
 def test_a_large_batch_is_shown_in_parts(admin: Client) -> None:
     batch = make(*({"item_id": f"item-{number}-", "response_body": "x" * 5_000} for number in range(450)))
     page = read(admin, batch)
-    assert len(rows(page)) == ITEMS_SHOWN
+    assert len(rows(page)) == MAX_ITEMS
     assert "Positions 0 to 199 of 450 items." in page
     assert "?first=200" in page
     last = read(admin, batch, "?first=400")

@@ -7,7 +7,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from batching.inspection.item_list import ITEMS_SHOWN
+from batching.inspection.item_list import MAX_ITEMS
 from tests.batching.admin_pages import read, rows
 from tests.batching.factories import QUEUED, background, running
 
@@ -21,7 +21,7 @@ def test_a_page_has_as_many_queries_for_a_thousand_items_as_for_three_hundred(ad
     with CaptureQueriesContext(connection) as more:
         page = read(admin, many)
     assert len(more) == len(few) <= 11
-    assert len(rows(page)) == ITEMS_SHOWN
+    assert len(rows(page)) == MAX_ITEMS
     assert page.count('<a class="batching-part"') == 50
 
 

@@ -2,18 +2,18 @@
 
 import pytest
 
-from batching.inspection.waterfall import Interval, Scale, Stretch, scale_of
+from batching.inspection.waterfall import BarSegment, Interval, Scale, fit_scale
 
 
 def test_a_bar_waits_and_then_runs() -> None:
     bar = Scale(10).bar(Interval(queued=0, started=2.5, finished=10))
-    assert bar.waiting == Stretch("0.000%", "25.000%")
-    assert bar.running == Stretch("25.000%", "75.000%")
+    assert bar.waiting == BarSegment("0.000%", "25.000%")
+    assert bar.running == BarSegment("25.000%", "75.000%")
 
 
 def test_a_bar_that_never_ran_only_waits() -> None:
     bar = Scale(10).bar(Interval(queued=0, started=None, finished=5))
-    assert (bar.waiting, bar.running) == (Stretch("0.000%", "50.000%"), None)
+    assert (bar.waiting, bar.running) == (BarSegment("0.000%", "50.000%"), None)
 
 
 def test_a_bar_that_did_not_wait_only_runs() -> None:
@@ -21,15 +21,15 @@ def test_a_bar_that_did_not_wait_only_runs() -> None:
 
 
 @pytest.mark.parametrize(
-    "span",
+    "interval",
     [Interval(0, None, 0), Interval(10, 10, 10), Interval(0, 5, 4), Interval(-5, -3, 20), Interval(0, 9.999, 10)],
 )
-def test_a_bar_is_seen_and_stays_on_the_scale(span: Interval) -> None:
-    bar = Scale(10).bar(span)
-    stretches = [stretch for stretch in (bar.waiting, bar.running) if stretch]
-    assert stretches
-    for stretch in stretches:
-        x, width = float(stretch.x[:-1]), float(stretch.width[:-1])
+def test_a_bar_is_seen_and_stays_on_the_scale(interval: Interval) -> None:
+    bar = Scale(10).bar(interval)
+    segments = [segment for segment in (bar.waiting, bar.running) if segment]
+    assert segments
+    for segment in segments:
+        x, width = float(segment.x[:-1]), float(segment.width[:-1])
         assert x >= 0
         assert width >= 0.3
         assert x + width <= 100.001
@@ -52,6 +52,6 @@ def test_a_scale_has_a_few_round_ticks(length: float, labels: list[str]) -> None
 
 
 def test_a_scale_has_room_for_every_span() -> None:
-    assert scale_of([Interval(0, 1, 3), Interval(0, None, 7)], length=5).length == 7
-    assert scale_of([], length=5).length == 5
-    assert scale_of([Interval(0, 0, 0)]).length > 0
+    assert fit_scale([Interval(0, 1, 3), Interval(0, None, 7)], length=5).length == 7
+    assert fit_scale([], length=5).length == 5
+    assert fit_scale([Interval(0, 0, 0)]).length > 0
