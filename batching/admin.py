@@ -1,4 +1,4 @@
-"""The admin: batches to watch, to inspect and to operate, and what became of each of their items."""
+"""The admin of batches: watch, inspect, cancel, retry and download them."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -40,10 +40,10 @@ from wire.asgi.threads import give_connections_back
 from wire.observe.durations import spoken
 from wire.observe.request_id import request_id
 
-# What may be done beside viewing: cancelling and retrying; reading what was asked and answered.
+# Permissions beside viewing: cancel and retry batches; read requests and responses.
 OPERATE_PERMISSION, READ_PERMISSION = "batching.operate_batch", "batching.view_batchitem"
 
-# Finding a path may read every item; it stops at so many batches.
+# A search for a path may read every item; it stops at so many batches.
 MAX_RESULTS = 1_000
 MAX_RETRIES = 10
 
@@ -80,7 +80,7 @@ class DurationFilter(admin.SimpleListFilter):
 
 
 class CallerFilter(admin.SimpleListFilter):
-    """No list of the owners: there may be as many as there are users."""
+    """Lists no owners: there may be as many as users."""
 
     title = "caller"
     parameter_name = "caller"
@@ -123,9 +123,9 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
     list_filter = ("status", OutcomeFilter, DurationFilter, CallerFilter)
     list_per_page = 50
     date_hierarchy = "created_at"
-    search_fields = ("id",)  # that there is a search; get_search_results says what for
+    search_fields = ("id",)  # enables the search; get_search_results implements it
     search_help_text = (
-        "The id of a batch, or how it begins; an X-Request-ID; an owner's name; or a part of an item's path. "
+        "A batch's id or its beginning, an X-Request-ID, an owner's name, or a part of an item's path. "
         f"Finds the newest {MAX_RESULTS:,}."
     )
     show_full_result_count = False
@@ -134,7 +134,7 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
         css = {"all": ("batching/admin.css",)}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Batch]:
-        # A join instead would have SQLite read the batches in the order of their owners: 2 s for a sort of 100,000.
+        # A join would have SQLite read the batches in the order of their owners: 2 s to sort 100,000.
         return DatedBatches(Batch).prefetch_related("owner")
 
     def get_deleted_objects(
@@ -150,13 +150,13 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
     def get_search_results(
         self, request: HttpRequest, batches: QuerySet[Batch], term: str
     ) -> tuple[QuerySet[Batch], bool]:
-        """Look for what has this name; if nothing has, for paths that contain it."""
+        """Find batches by id, request id or owner; if there are none, by a part of an item's path."""
         term = term.strip()
         if not term:
             return batches, False
         named = Q(pk__startswith=term) | Q(request_id=term) | Q(owner__in=users_named(term))
         paths = BatchItem.objects.filter(batch=OuterRef("pk"), path__icontains=term)
-        # Looked up here, once: the page counts what is found and then reads it.
+        # Evaluated once: the page both counts and reads the results.
         get_batch = newest(batches.filter(named)) or newest(batches.filter(Exists(paths)))
         return batches.filter(pk__in=get_batch), False
 
@@ -179,7 +179,7 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
             context |= {"live": live_progress(batch), "socket": f"{get_script_prefix()}{SOCKET}{batch.pk}"}
         return super().render_change_form(request, context, *args, **kwargs)
 
-    # The pages of one batch beside the admin's own.
+    # Further pages of a batch.
 
     def get_urls(self) -> list[URLPattern | URLResolver]:  # type: ignore[override]  # a list of both in truth
         def route(name: str, route: str, view: Callable[..., HttpResponseBase]) -> URLPattern:
@@ -195,14 +195,14 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
         ]
 
     def get_batch(self, request: HttpRequest, batch_id: str, *permissions: str) -> Batch:
-        """Return a batch to who may view it and has these permissions. Raises `PermissionDenied` and `Http404`."""
+        """Return a batch for a user with these permissions. Raises `PermissionDenied` and `Http404`."""
         if not self.has_view_permission(request) or not request.user.has_perms(permissions):
             raise PermissionDenied
         batch: Batch = get_object_or_404(self.get_queryset(request), pk=batch_id)
         return batch
 
     def progress_view(self, request: HttpRequest, batch_id: str) -> JsonResponse:
-        """Tell how far a batch is, for pages that have no WebSocket."""
+        """Return the progress of a batch, for pages without a WebSocket."""
         return JsonResponse(live_progress(self.get_batch(request, batch_id)).represent())
 
     def item_view(self, request: HttpRequest, batch_id: str, position: int) -> TemplateResponse:
@@ -229,15 +229,15 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
         if batch.is_cancellable:
             queue.cancel(batch)
             self.log_change(request, batch, "Cancelled.")
-            self.message_user(request, "Cancelled: nothing more of this batch starts.", messages.SUCCESS)
+            self.message_user(request, "Cancelled: no more items of this batch start.", messages.SUCCESS)
         else:
-            self.message_user(request, "There was nothing to cancel.", messages.WARNING)
+            self.message_user(request, "Nothing to cancel: this batch has ended.", messages.WARNING)
         return HttpResponseRedirect(change_url(batch))
 
     @method_decorator(require_POST)
     @transaction.non_atomic_requests
     def retry_view(self, request: HttpRequest, batch_id: str) -> HttpResponseRedirect:
-        """Run what failed again, as its own caller: whoever may operate batches lends them no permission of theirs."""
+        """Retry failed items as the batch's caller, without the operator's permissions."""
         parent = self.get_batch(request, batch_id, OPERATE_PERMISSION)
         current = request_id.get()
         try:
@@ -327,7 +327,7 @@ def change_url(batch: Batch) -> str:
 
 
 def format_time(of: datetime) -> SafeString:
-    """Return a moment to the second in the current time zone."""
+    """Return a moment in the current time zone, to the second."""
     return format_html('<span class="batching-moment">{}</span>', timezone.localtime(of).strftime("%Y-%m-%d %H:%M:%S"))
 
 

@@ -1,4 +1,4 @@
-"""Agents in the admin: edited with checks that say what is wrong, and tried."""
+"""Agents in the admin: edit them with validation, and try them."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ class AgentAdmin(admin.ModelAdmin):
     def save_model(self, request: HttpRequest, obj: Agent, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
         if {"model", "tools"}.isdisjoint(form.changed_data) or readiness.problems(obj):
-            return  # nothing to ask the model's server about, or the page says what is wrong anyway
+            return  # nothing to ask the model's server, or the page shows the problem anyway
         for warning in readiness.warnings(obj):
             self.message_user(request, warning, messages.WARNING)
 
@@ -56,7 +56,7 @@ class AgentAdmin(admin.ModelAdmin):
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
     ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
-        """Count the answers that keep an agent instead of listing them: there may be very many."""
+        """Count the answers that protect an agent instead of listing them: there may be very many."""
         agents = list(objs)
         answers = {agent: agent.messages.count() for agent in agents}
         protected = [f"{agent}: {count:,} answers. Disable it instead." for agent, count in answers.items() if count]
@@ -71,13 +71,13 @@ class AgentAdmin(admin.ModelAdmin):
     def model_name(self, agent: Agent) -> SafeString:
         return format_html("<bdi>{}</bdi>", agent.model_name)
 
-    @admin.display(description="what is wrong", empty_value="")
+    @admin.display(description="problems", empty_value="")
     def problem(self, agent: Agent) -> SafeString | str:
         return format_html('<span class="assistant-wrong">{}</span>', " ".join(readiness.problems(agent)))
 
 
 def api_root() -> str | None:
-    """Return where a project has put the API, None where it has none."""
+    """Return the prefix of the API, None if the project doesn't include it."""
     try:
         return reverse("assistant:chat").removesuffix("agent/chat")
     except NoReverseMatch:
@@ -85,9 +85,9 @@ def api_root() -> str | None:
 
 
 def refusal_reason(agent: Agent, user: Any) -> str | None:
-    """Return why the user, as a caller like any other, can't ask the agent."""
+    """Return why the user can't ask the agent, None if they can."""
     if not agent.is_enabled:
-        return "It is switched off: nobody can ask it."
+        return "This agent is disabled: enable it to ask it."
     if Agent.objects.named(agent.pk, user) is None:
-        return "It is for groups that you aren't in, so you can't ask it."
+        return "Only members of its groups can ask this agent, and you aren't in one."
     return None

@@ -1,4 +1,4 @@
-"""The admin's list of answers, without their texts: those are read in their conversations."""
+"""The admin's list of answers, without their texts, which the conversations show."""
 
 from datetime import datetime
 
@@ -25,7 +25,7 @@ class AnswerAdmin(ReadOnly, admin.ModelAdmin):
     list_per_page = 50
     ordering = ["-created_at", "-id"]
     search_fields = ["id__startswith", "=caller"]
-    search_help_text = "The id of an answer, or how it begins; or a caller, such as user:1."
+    search_help_text = "An answer's id or its beginning, or a caller, such as user:1."
     show_full_result_count = False
     actions = None
     fields = [
@@ -34,7 +34,7 @@ class AnswerAdmin(ReadOnly, admin.ModelAdmin):
     ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:
-        # What is long isn't read; a join would have SQLite sort them all.
+        # Long columns aren't read; a join would have SQLite sort all rows.
         answers: QuerySet[Message] = super().get_queryset(request)
         return answers.defer("prompt", "text", "events").prefetch_related("conversation__owner")
 

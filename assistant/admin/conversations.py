@@ -1,4 +1,4 @@
-"""Conversations in the admin: to be read as such."""
+"""Conversations in the admin, shown as such."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from assistant.admin.transcript import TurnTranscript
 from assistant.models import Conversation, Message
 from wire.admin import ReadOnly
 
-# A conversation's title is the first words of what was asked.
+# Both, because a conversation's title quotes its first message.
 READ_PERMISSIONS = ("assistant.view_conversation", "assistant.view_message")
 
 TURNS_A_PAGE = 50
@@ -42,8 +42,8 @@ class ConversationAdmin(ReadOnly, admin.ModelAdmin):
     list_display = ["name", "caller", "agent_name", "turns", "updated_at"]
     list_filter = [EndingFilter, "agent"]
     list_select_related = ["owner", "agent"]
-    search_fields = ["title"]  # that there is a search; get_search_results says what for
-    search_help_text = "The id of a conversation or a message, an owner's name, or words that were said."
+    search_fields = ["title"]  # enables the search; get_search_results implements it
+    search_help_text = "The id of a conversation or message, an owner's name, or words of the messages."
     date_hierarchy = "updated_at"
     fields = [("caller", "agent_name"), ("created_at", "updated_at"), "id"]
     readonly_fields = ["caller", "agent_name"]
@@ -57,7 +57,7 @@ class ConversationAdmin(ReadOnly, admin.ModelAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Conversation]:
         conversations: QuerySet[Conversation] = super().get_queryset(request)
-        # Not a join: that would count the turns of all conversations to show a page of them.
+        # A join would count the turns of all conversations to show a page of them.
         own = Message.objects.filter(conversation=OuterRef("pk")).order_by().values("conversation")
         counted = Subquery(own.annotate(count=Count("pk")).values("count"))
         return conversations.annotate(turn_count=Coalesce(counted, 0))
@@ -65,7 +65,7 @@ class ConversationAdmin(ReadOnly, admin.ModelAdmin):
     def get_search_results(
         self, request: HttpRequest, conversations: QuerySet[Conversation], term: str
     ) -> tuple[QuerySet[Conversation], bool]:
-        """Look for what has this name; if nothing has, for what was said."""
+        """Find conversations by id or owner; if there are none, by words of their messages."""
         term = term.strip()
         if not term:
             return conversations, False

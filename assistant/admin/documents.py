@@ -1,4 +1,4 @@
-"""Documents in the admin: added, and what a query finds of them."""
+"""Documents in the admin: add them, and look up the hits of a query."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ from assistant.search.query import MAX_QUERY_CHARS
 from wire.conf import read
 from wire.server.limits import ServerLimits
 
-# What a form has beside its files: its other fields, and the parts' headers.
+# The size of a form beside its files: its other fields, and the headers of its parts.
 FORM_BYTES = 65_536
 
 
@@ -49,7 +49,7 @@ class DocumentAdmin(admin.ModelAdmin):
                 return HttpResponseRedirect(reverse("admin:assistant_document_changelist"))
         else:
             form = AddDocumentsForm(max_bytes=max_bytes)
-        adminform = AdminForm(form, form.FIELDSETS, {}, model_admin=self)  # type: ignore[arg-type]  # any form will do
+        adminform = AdminForm(form, form.FIELDSETS, {}, model_admin=self)  # type: ignore[arg-type]  # any form works
         context = {**self.page_context(request, "Add documents"), "adminform": adminform, "form": form}
         return TemplateResponse(request, "admin/assistant/document/add.html", context)
 
@@ -61,7 +61,7 @@ class DocumentAdmin(admin.ModelAdmin):
             return None
         names = ", ".join(file.name or "" for file in form.cleaned_data["uploaded"]) or form.cleaned_data["title"]
         LogEntry.objects.create(
-            user=request.user,  # type: ignore[misc]  # who comes here has signed in
+            user=request.user,  # type: ignore[misc]  # only signed-in users reach this
             content_type=ContentType.objects.get_for_model(Document),
             object_repr=names[:200],
             action_flag=ADDITION,
@@ -70,7 +70,7 @@ class DocumentAdmin(admin.ModelAdmin):
         return summary
 
     def lookup_view(self, request: HttpRequest) -> TemplateResponse:
-        """Show what a query finds and why."""
+        """Show the hits of a query and why they match."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         query = request.GET.get("q", "").strip()
@@ -83,7 +83,7 @@ class DocumentAdmin(admin.ModelAdmin):
         return TemplateResponse(request, "admin/assistant/document/lookup.html", context)
 
     def page_context(self, request: HttpRequest, title: str) -> dict[str, Any]:
-        """Return what a page beside the admin's own needs."""
+        """Return the context of a page beside the admin's own."""
         return {**self.admin_site.each_context(request), "title": title, "opts": self.opts, "media": self.media}
 
     @admin.display(description="title", ordering="title")
@@ -93,5 +93,5 @@ class DocumentAdmin(admin.ModelAdmin):
 
 def describe_summary(summary: uploads.UploadSummary) -> str:
     cut = f" as {summary.passages:,} passages" if summary.passages > summary.documents else ""
-    replaced = f", {summary.replaced:,} in place of what was there" if summary.replaced else ""
+    replaced = f", {summary.replaced:,} of them replaced" if summary.replaced else ""
     return f"{summary.documents:,} document{'s' * (summary.documents != 1)}{cut}{replaced}"

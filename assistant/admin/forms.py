@@ -17,10 +17,10 @@ from assistant.tools import toolbox
 
 
 class AgentForm(forms.ModelForm):
-    """Says what is wrong with an agent before its first caller does."""
+    """Validates an agent before its first caller does."""
 
     tools = forms.MultipleChoiceField(
-        required=False, widget=forms.CheckboxSelectMultiple, help_text="What the model may call while it answers."
+        required=False, widget=forms.CheckboxSelectMultiple, help_text="Tools that the model may call while it answers."
     )
 
     class Meta:
@@ -30,10 +30,10 @@ class AgentForm(forms.ModelForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if "tools" not in self.fields:  # whoever may only view has no field of it
+        if "tools" not in self.fields:  # users who may only view the agent have no such field
             return
         known = {tool.name: f"{tool.name}: {tool.description.splitlines()[0]}" for tool in toolbox.all_tools()}
-        kept = {name: f"{name} (not installed, or switched off)" for name in self.instance.tools if name not in known}
+        kept = {name: f"{name} (not installed, or disabled)" for name in self.instance.tools if name not in known}
         self.fields["tools"].choices = [*known.items(), *kept.items()]  # type: ignore[attr-defined]  # of the field
 
     def clean_model(self) -> str:
@@ -54,7 +54,7 @@ class FilesInput(forms.ClearableFileInput):
 
 
 class FilesField(forms.FileField):
-    """As many files as are chosen."""
+    """Any number of files."""
 
     widget = FilesInput
 
@@ -63,7 +63,7 @@ class FilesField(forms.FileField):
 
 
 class AddDocumentsForm(forms.Form):
-    """Files, or a text; all of it is added or, where anything is wrong, nothing."""
+    """Files, or a text; an error in any of them refuses all."""
 
     uploaded = FilesField(required=False, label="Files")
     title = forms.CharField(required=False, max_length=MAX_TITLE_CHARS, widget=AdminTextInputWidget)
@@ -72,31 +72,31 @@ class AddDocumentsForm(forms.Form):
         required=False,
         max_length=490,
         widget=AdminTextInputWidget,
-        help_text="A path, an address, or any name that stays; the title, where it is empty.",
+        help_text="A path, an address, or any stable name; defaults to the title.",
     )
     url = forms.URLField(
         required=False,
         max_length=1000,
         label="URL",
         widget=AdminURLFieldWidget,
-        help_text="Where a reader finds it.",
+        help_text="The address that readers see.",
     )
     credit = forms.CharField(
         required=False,
         max_length=300,
         widget=AdminTextInputWidget,
-        help_text="Author and licence, shown with each result, of the files too.",
+        help_text="Author and licence, shown with each result; for files, too.",
     )
     replace = forms.BooleanField(
         required=False,
         label="Replace documents of the same source",
-        help_text="Otherwise nothing is added where one is there already.",
+        help_text="Otherwise an upload with a stored source is refused.",
     )
 
     FIELDSETS = (
         ("Files", {"fields": ["uploaded"]}),
         ("Or a text", {"fields": ["title", "text", "source", "url"]}),
-        ("For all of it", {"fields": ["credit", "replace"]}),
+        ("For all documents", {"fields": ["credit", "replace"]}),
     )
 
     def __init__(self, *args: Any, max_bytes: int, **kwargs: Any) -> None:
@@ -105,15 +105,15 @@ class AddDocumentsForm(forms.Form):
         files = self.fields["uploaded"]
         files.widget.attrs |= {"accept": ",".join(uploads.FILE_TYPES), "data-most-bytes": max_bytes}
         files.help_text = (
-            f"Text, Markdown, or JSON lines ({', '.join(uploads.FILE_TYPES)}) in UTF-8, together up to"
-            f" {filesizeformat(max_bytes)}. Of JSON lines each is an object with title and text and, where wanted,"
-            f" source, url and credit: at most {uploads.MAX_DOCUMENTS:,}. A long text is cut into passages."
+            f"Text, Markdown, or JSON lines ({', '.join(uploads.FILE_TYPES)}) in UTF-8, in total up to"
+            f" {filesizeformat(max_bytes)}. Each JSON line is an object with title and text and, optionally, source,"
+            f" url and credit; at most {uploads.MAX_DOCUMENTS:,} documents. A long text is split into passages."
         )
 
     def clean_uploaded(self) -> list[UploadedFile]:
         files: list[UploadedFile] = self.cleaned_data["uploaded"]
         if sum(file.size or 0 for file in files) > self.max_bytes:
-            raise ValidationError(f"These files are larger than {filesizeformat(self.max_bytes)} together.")
+            raise ValidationError(f"These files are larger than {filesizeformat(self.max_bytes)} in total.")
         return files
 
     def clean(self) -> dict[str, Any]:
@@ -121,7 +121,7 @@ class AddDocumentsForm(forms.Form):
         if self.errors:
             return data
         if bool(data["uploaded"]) == bool(data["text"]):
-            raise ValidationError("Choose files, or paste a text with its title: one of the two.")
+            raise ValidationError("Choose files or paste a text with its title, not both.")
         if data["text"] and not data["title"]:
             raise ValidationError({"title": "A text needs a title."})
         try:
@@ -129,11 +129,11 @@ class AddDocumentsForm(forms.Form):
         except uploads.UploadError as error:
             raise ValidationError({"uploaded": error.messages}) from None
         except DocumentError as reason:
-            raise ValidationError({"text": f"It can't be added: {reason}."}) from None
+            raise ValidationError({"text": f"The text can't be added: {reason}."}) from None
         return data
 
     def read_files(self) -> list[uploads.PendingDocument]:
-        """Raises `UploadError` with what is wrong with any of the files."""
+        """Raise `UploadError` with the errors of all files."""
         documents: list[uploads.PendingDocument] = []
         reasons: list[str] = []
         for file in self.cleaned_data["uploaded"]:
@@ -152,5 +152,5 @@ class AddDocumentsForm(forms.Form):
         return uploads.make_pending(data["title"], reading, source=source, url=data["url"], credit=data["credit"])
 
     def store(self) -> uploads.UploadSummary:
-        """Store it; raises `UploadError`."""
+        """Store the documents. Raises `UploadError`."""
         return uploads.store(self.cleaned_data["entries"], replace=self.cleaned_data["replace"])

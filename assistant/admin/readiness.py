@@ -1,4 +1,4 @@
-"""What keeps an agent from answering, said to whoever sets it up."""
+"""Problems that keep an agent from answering, for the operator."""
 
 from difflib import get_close_matches
 
@@ -15,7 +15,7 @@ MAX_NAMES = 5
 
 
 def problems(agent: Agent) -> list[str]:
-    """Return a sentence for each thing that is known to be wrong, without asking anybody else."""
+    """Return a sentence for each known problem, without a request to the model's server."""
     problems = [model_problem(agent.model_name), tools_problem(agent.tools)]
     return [sentence for sentence in problems if sentence]
 
@@ -26,25 +26,25 @@ def model_problem(name: str) -> str | None:
     except ImproperlyConfigured as error:
         return str(error)
     if isinstance(model, HostedModel) and model.lacks_key:
-        return f"The model {name} needs a key: OPENAI_API_KEY isn't set."
+        return f"The model {name} needs a key: set OPENAI_API_KEY."
     return None
 
 
 def tools_problem(names: list[str]) -> str | None:
     known = {tool.name for tool in toolbox.all_tools()}
     unknown = [name for name in names if name not in known]
-    return f"These tools are not installed, or switched off: {', '.join(unknown)}." if unknown else None
+    return f"These tools aren't installed, or are disabled: {', '.join(unknown)}." if unknown else None
 
 
 def warnings(agent: Agent) -> list[str]:
-    """Return what may be wrong, too: the model's server is asked, for at most a few seconds.
+    """Return possible problems; asks the model's server, for at most a few seconds.
 
-    None is a fault for certain: a server may be down for now, or take names that it doesn't list.
+    They aren't certain: a server may be down for now, or accept names that it doesn't list.
     """
     model = get_model(agent.model_name)
     warning = async_to_sync(server_warning)(model) if isinstance(model, HostedModel) else None
     unused = [name for name in agent.tools if name != "search"] if not model.calls_tools else []
-    too_small = f"The model {agent.model_name} is too small to call tools: it won't use {', '.join(unused)}."
+    too_small = f"The model {agent.model_name} is too small to call tools: it doesn't use {', '.join(unused)}."
     return [*([warning] if warning else []), *([too_small] if unused else [])]
 
 

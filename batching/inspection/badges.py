@@ -10,7 +10,7 @@ from batching.models import Batch, BatchItem
 
 @dataclass(frozen=True, slots=True)
 class Badge:
-    """A state in a few words. `tone` is the class of its colour: good, warning, bad, quiet or busy."""
+    """A state in a few words. `tone` is its colour class: good, warning, bad, quiet or busy."""
 
     tone: str
     label: str
@@ -44,6 +44,6 @@ def reason_phrase(status: int) -> str:
 
 
 def is_abandoned(batch: Batch) -> bool:
-    """Tell whether a batch reads `running` though its process is gone."""
+    """Tell whether a batch is still marked as running although its process is gone."""
     lease = batch.lease_expires_at
     return batch.status == Batch.Status.RUNNING and lease is not None and lease < timezone.now()

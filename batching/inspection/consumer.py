@@ -1,6 +1,6 @@
-"""A background batch over a WebSocket: how far it is, told to the admin's page until it has ended.
+"""The progress of a background batch over a WebSocket, for the admin's page, until the batch has ended.
 
-The rows are looked at, as for `/events`, so that any process may do the work; no channel layer takes part.
+It polls the rows, as `/events` does, so that any process may run the batch; it needs no channel layer.
 """
 
 import asyncio
@@ -24,19 +24,19 @@ from wire.asgi.origins import may_connect
 
 logger = logging.getLogger(__name__)
 
-# What a connection is closed with: https://www.iana.org/assignments/websocket/websocket.xhtml
+# Close codes: https://www.iana.org/assignments/websocket/websocket.xhtml
 NORMAL, POLICY_VIOLATION, INTERNAL_ERROR, SERVICE_RESTART = 1000, 1008, 1011, 1012
-# Looks at a batch, after which it is asked again whether he who looks still may.
+# After so many updates the permission is checked again.
 CHECK_PERMISSION_EVERY = 60
 
 
 class BatchConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has no types
-    """One page that watches one batch. What it says isn't listened to."""
+    """Sends the progress of one batch to one page, and ignores its messages."""
 
     watch_task: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Serve the connection until it closes; the look-out ends with it."""
+        """Serve the connection until it closes, which ends the watching task."""
         try:
             await super().__call__(scope, receive, send)
         finally:
@@ -56,17 +56,17 @@ class BatchConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels h
         return await progress.read(partial(has_permission, self.scope, self.batch_id))
 
     async def watch(self) -> None:
-        """Tell how far the batch is, and close when there is nothing more to tell."""
+        """Send updates, and close when there are no more."""
         try:
             await self.close(await self.send_updates())
         except OSError:
-            pass  # how ASGI says that the client has gone
-        except Exception:  # the last word: the page would wait for ever
+            pass  # ASGI's signal that the client has gone
+        except Exception:  # otherwise the page would wait for ever
             logger.exception("batch=%s socket=failed", self.batch_id)
             await self.close(INTERNAL_ERROR)
 
     async def send_updates(self) -> int:
-        """Tell until the end; returns what to close with."""
+        """Send updates until the end, and return the close code."""
         updates = 0
         while snapshot := await progress.read(partial(live_progress.snapshot, self.batch_id)):
             await self.send(json.dumps(snapshot))
@@ -82,9 +82,9 @@ class BatchConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels h
 
 
 def has_permission(scope: Mapping[str, Any], batch_id: str) -> bool:
-    """Tell whether the admin's own page would tell how far the batch is to whoever connects, through all middleware.
+    """Tell whether the client could open the admin's progress page, through all middleware.
 
-    Another site's page may not look, even with the cookies of somebody who may.
+    Pages of other sites may not connect, even with a permitted user's cookies.
     """
     set_script_prefix(get_script_prefix(scope) or "/")
     http_scope = {

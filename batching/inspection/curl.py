@@ -1,4 +1,4 @@
-"""An item as a `curl` command, to run it again."""
+"""An item as a `curl` command, to repeat it."""
 
 import json
 import shlex
@@ -8,14 +8,14 @@ from django.utils.encoding import iri_to_uri
 
 from batching.models import BatchItem
 
-# What curl itself would expand in an address.
+# Characters of an address that curl would expand.
 GLOBS = frozenset("[]{}")
 
 
 def command(item: BatchItem, base: str) -> str | None:
     """Return the item's request as a command that calls `base`, such as `https://example.org`.
 
-    Credentials are masked in it, as they are stored. None for what never was a request that can be sent.
+    Credentials are masked, as they are stored. Returns None for an item that was refused as invalid.
     """
     if was_invalid(item):
         return None
@@ -23,7 +23,7 @@ def command(item: BatchItem, base: str) -> str | None:
 
 
 def was_invalid(item: BatchItem) -> bool:
-    """Tell whether the item was answered without anybody looking at it."""
+    """Tell whether the item was refused before it ran, or has no valid path."""
     is_bad = item.started_at is None and item.status is not None and item.status < 500 and item.status != 424
     return is_bad or not item.method or not item.path.startswith("/") or item.path.startswith("//")
 
@@ -42,7 +42,7 @@ def arguments(item: BatchItem, base: str) -> Iterator[str]:
 
 
 def body_text(item: BatchItem, content_type: str) -> str:
-    """Return the body as it travelled: as JSON, or a string as it is where its type is another, or where it was cut."""
+    """Return the body as it was sent: as JSON, or unchanged for another type or a truncated text."""
     kind = content_type.partition(":")[2].partition(";")[0].strip().lower()
     is_json = kind == "application/json" or kind.endswith("+json")
     if isinstance(item.request_body, str) and (item.truncated or not is_json):

@@ -1,4 +1,4 @@
-"""A batch to take away: all of its items, what was asked and answered, as NDJSON or as CSV, a slice at a time."""
+"""Export a batch with the requests and responses of all items, as NDJSON or CSV, a slice at a time."""
 
 import csv
 import json
@@ -19,9 +19,9 @@ COLUMNS = (
 # Columns that may hold any JSON.
 NESTED = {"request_headers", "request_body", "response_headers", "response_body", "details"}
 
-# How a cell begins that a spreadsheet takes for a formula: https://owasp.org/www-community/attacks/CSV_Injection
+# A spreadsheet takes a cell that begins with one of these for a formula: https://owasp.org/www-community/attacks/CSV_Injection
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-# By which spreadsheets know that it is UTF-8.
+# Tells spreadsheets that the file is UTF-8.
 BOM = "\ufeff"
 
 ExportRow = Sequence[Any]
@@ -38,7 +38,7 @@ async def csv_table(batch_id: str) -> AsyncGenerator[bytes]:
         yield format_csv([[csv_cell(name, value) for name, value in zip(COLUMNS, row, strict=True)] for row in rows])
 
 
-# By how a file's name ends.
+# By file extension.
 FORMATS: dict[str, tuple[str, Callable[[str], AsyncGenerator[bytes]]]] = {
     "ndjson": ("application/x-ndjson", ndjson),
     "csv": ("text/csv; charset=utf-8", csv_table),
@@ -68,7 +68,7 @@ def format_csv(rows: Sequence[ExportRow]) -> bytes:
 
 
 def csv_cell(name: str, value: Any) -> Any:
-    """Return a value as a cell; text that would be a formula begins with an apostrophe."""
+    """Return a value as a cell; an apostrophe is put before text that would be a formula."""
     if name in NESTED:
         value = None if value in (None, {}) else json.dumps(value, ensure_ascii=False)
     value = to_plain(value)

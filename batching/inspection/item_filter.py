@@ -10,7 +10,7 @@ from django.http import QueryDict
 
 from batching.models import BatchItem
 
-# Of an error, by which failures are grouped.
+# Failures are grouped by so much of their error.
 MAX_MESSAGE_CHARS = 200
 # A position that no item has.
 MAX_POSITION = 99_999_999
@@ -18,7 +18,7 @@ MAX_POSITION = 99_999_999
 
 @dataclass(frozen=True, slots=True)
 class ItemFilter:
-    """Which items of a batch are looked at: from a position to another one, those that ended in some way."""
+    """A range of positions, and a state, status or error of items."""
 
     first: int = 0
     last: int = MAX_POSITION
@@ -36,14 +36,14 @@ class ItemFilter:
 
     @property
     def description(self) -> str:
-        """Say which items they are."""
+        """Return the state, status and error as text."""
         status = "" if self.status is None else f"status {self.status}"
         error = "" if self.error is None else f"“{self.error}”" if self.error else "no message"
         return ", ".join(part for part in (self.state, status, error) if part)
 
     def apply(self, items: QuerySet[BatchItem]) -> QuerySet[BatchItem]:
         items = items.filter(position__gte=self.first, position__lte=self.last)
-        if self.is_filtered:  # what is filtered has ended; said so, the database looks in the index of such items
+        if self.is_filtered:  # only such items match; with this condition the database uses their index
             items = items.filter(finished_at__isnull=False)
         if self.state:
             items = items.filter(state=self.state)
@@ -54,7 +54,7 @@ class ItemFilter:
         return items
 
     def query(self, **changes: Any) -> str:
-        """Return the query that leads here, or to a neighbour."""
+        """Return the page's query string for this filter, or for one with changes."""
         current = {
             "first": self.first,
             "last": self.last,
@@ -68,14 +68,14 @@ class ItemFilter:
 
 
 def parse_filter(query: QueryDict) -> ItemFilter:
-    """Return what a page's query asks for; what can't be read asks for nothing."""
+    """Return the filter of a page's query string; invalid values are ignored."""
     state, error = query.get("state", ""), query.get("error")
     return ItemFilter(
         first=parse_number(query.get("first")) or 0,
         last=MAX_POSITION if (last := parse_number(query.get("last"))) is None else last,
         state=state if state in BatchItem.State.values else "",
         status=parse_number(query.get("status")),
-        error=None if error and "\0" in error else error,  # PostgreSQL refuses to look for it
+        error=None if error and "\0" in error else error,  # PostgreSQL refuses to search for it
     )
 
 

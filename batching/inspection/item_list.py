@@ -16,7 +16,7 @@ from batching.models import Batch, BatchItem
 from wire.observe.durations import spoken
 
 MAX_ITEMS = 200
-# Characters of bodies in a page, and the least and the most of one of them.
+# Characters of all bodies on a page, and the minimum and maximum of one of them.
 PAGE_CHARS = 400_000
 MIN_BODY_CHARS = 1_000
 MAX_BODY_CHARS = 20_000
@@ -27,7 +27,7 @@ BODIES = ("request_headers", "request_body", "response_headers", "response_body"
 
 @dataclass(frozen=True, slots=True)
 class Excerpt:
-    """What is shown of a text: all of it, or its beginning."""
+    """A text as it is shown: all of it, or its beginning."""
 
     content: str
     length: int
@@ -39,7 +39,7 @@ class Excerpt:
 
 
 def make_excerpt(value: Any, limit: int) -> Excerpt | None:
-    """Return a body in a form that people read; None where there is none."""
+    """Return a body formatted for people; None if it is empty."""
     if value is None or value in ("", {}, []):
         return None
     if isinstance(value, str):
@@ -49,13 +49,13 @@ def make_excerpt(value: Any, limit: int) -> Excerpt | None:
 
 
 def body_limit(items: int, most: int) -> int:
-    """Return how many characters of each body are shown."""
+    """Return the maximum of characters that are shown of each body."""
     return min(max(PAGE_CHARS // (2 * max(items, 1)), MIN_BODY_CHARS), most)
 
 
 @dataclass(frozen=True)
 class ItemRow:
-    """An item as one line of the list, and what unfolds below it."""
+    """An item as a line of the list, with its details."""
 
     item: BatchItem
     bar: Bar
@@ -67,14 +67,14 @@ class ItemRow:
 
     @property
     def run_time(self) -> str:
-        """Say how long it ran, short."""
+        """Return the run time as a short text."""
         if self.bar.interval.run_time is not None:
             return spoken(self.bar.interval.run_time)
         return "never ran" if self.item.finished_at else "-"
 
     @property
     def timing(self) -> str:
-        """Say what the bar shows."""
+        """Describe the bar."""
         waited, run_time = spoken(self.bar.interval.wait_time), self.bar.interval.run_time
         if self.item.finished_at is None:
             return f"has waited {waited}" if run_time is None else f"waited {waited}, has run {spoken(run_time)}"
@@ -105,7 +105,7 @@ class ItemRow:
 
 
 class ItemList:
-    """The first of the items that are looked at, read by one query. `bodies` tells whether they may be read, too."""
+    """The first items that match a filter, read by one query. `bodies`: read their bodies too."""
 
     def __init__(
         self, batch: Batch, item_filter: ItemFilter, *, bodies: bool = True, max_chars: int = MAX_BODY_CHARS
@@ -149,12 +149,12 @@ class ItemList:
 
     @property
     def last_requested(self) -> int:
-        """Return the last position that is asked for."""
+        """Return the last position that the filter includes."""
         return min(self.item_filter.last, self.batch.total - 1)
 
     @property
     def earlier(self) -> str | None:
-        """Return the query of what comes before; of filtered items, of the first ones."""
+        """Return the query string of the page before, or of the first page of filtered items."""
         if not self.item_filter.first:
             return None
         return self.item_filter.query(
@@ -167,19 +167,19 @@ class ItemList:
 
     @cached_property
     def begin(self) -> datetime:
-        """The moment at which the scale of time begins: of a part of a batch, when the first of its items started."""
+        """Return the start of the time scale: of a part of a batch, the start of its first item."""
         starts = [item.started_at for item in self.items if item.started_at]
         return min(starts) if starts and self.is_part else self.batch.created_at
 
     @property
     def begin_offset(self) -> str:
-        """Say how long after the call the scale begins; nothing where it begins with the call."""
+        """Return how long after the call the scale begins; empty if it begins with the call."""
         late = (self.begin - self.batch.created_at).total_seconds()
         return spoken(late) if late > 0 else ""
 
     @cached_property
     def end(self) -> datetime:
-        """The moment up to which the batch is known to have gone on."""
+        """Return the last moment at which the batch is known to have run."""
         if self.batch.finished_at:
             return self.batch.finished_at
         return min(timezone.now(), self.batch.lease_expires_at or timezone.now())

@@ -1,4 +1,4 @@
-"""A background batch as an operator watches it: what the admin's page is told again and again while it runs."""
+"""The progress of a background batch, as the admin's page shows it while the batch runs."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,17 +11,17 @@ from batching.inspection.waterfall import BarSegment, format_percent
 from batching.models import Batch, BatchItem
 from wire.observe.durations import spoken
 
-# Where the WebSocket of a batch is, below the project's root.
+# The path prefix of a batch's WebSocket, below the project's root.
 SOCKET = "ws/batches/"
 
 
-# In the order in which the page shows them.
+# In the order of the page.
 STATES = ("succeeded", "failed", "expired", "cancelled", "running", "queued")
 
 
 @dataclass(frozen=True, slots=True)
 class StateSegment:
-    """The items of a batch that are in a state."""
+    """The items of a batch in one state."""
 
     name: str
     count: int
@@ -30,7 +30,7 @@ class StateSegment:
 
 @dataclass(frozen=True, slots=True)
 class LiveProgress:
-    """How far a batch is. `elapsed` is the seconds since its first item started."""
+    """The progress of a batch. `elapsed` counts the seconds since its first item started."""
 
     batch: Batch
     counts: dict[str, int]
@@ -47,7 +47,7 @@ class LiveProgress:
 
     @property
     def rate(self) -> float:
-        """Return the items a second, over all the time."""
+        """Return the average number of items per second."""
         return self.finished / self.elapsed if self.elapsed else 0.0
 
     @property
@@ -56,7 +56,7 @@ class LiveProgress:
 
     @property
     def segments(self) -> list[StateSegment]:
-        """Return the items by state, as pieces of one bar."""
+        """Return the items by state, as segments of one bar."""
         segments, offset = [], 0.0
         for name in STATES:
             share = self.counts.get(name, 0) * 100 / (self.batch.total or 1)
@@ -76,7 +76,7 @@ class LiveProgress:
 
     @property
     def percent(self) -> int:
-        """Return the share that has ended; all of it only where all has."""
+        """Return the percentage of finished items, rounded down."""
         return self.finished * 100 // self.batch.total if self.batch.total else 100
 
     def represent(self) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def elapsed(batch: Batch) -> float:
 
 
 def failures(batch: Batch) -> list[dict[str, Any]]:
-    """Return how many items failed with each status; an index knows it."""
+    """Return how many items failed with each status, counted in an index."""
     if not batch.failed:
         return []
     failed = batch.items.filter(state=BatchItem.State.FAILED, finished_at__isnull=False).order_by("status")
@@ -110,6 +110,6 @@ def failures(batch: Batch) -> list[dict[str, Any]]:
 
 
 def snapshot(batch_id: str) -> dict[str, Any] | None:
-    """Return what there is to tell of a batch; None where it was deleted."""
+    """Return the progress of a batch as JSON; None if it was deleted."""
     batch = Batch.objects.defer("origin", "identity").filter(pk=batch_id).first()
     return live_progress(batch).represent() if batch else None

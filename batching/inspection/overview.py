@@ -1,4 +1,4 @@
-"""All items of a batch at a glance, however many: the database groups them, and an index holds what it looks at."""
+"""An overview of any number of items: the database groups them by an index."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ from wire.observe.durations import spoken
 
 MAX_GROUPS = 20
 MAX_RANGES = 50
-# Items in a part.
+# Items per range.
 RANGE_SIZES: tuple[int, ...] = tuple(factor * 10**power for power in range(8) for factor in (1, 2, 5))
-# With fewer, each one's time says more than a distribution.
+# Fewer items have no distribution.
 MIN_ITEMS_FOR_BINS = 20
-# Seconds that part the bins.
+# The bounds of the bins, in seconds.
 EDGES = (
     *(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
     *(1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0),
@@ -40,7 +40,7 @@ UNSUCCESSFUL = (
 
 @dataclass(frozen=True, slots=True)
 class FailureGroup:
-    """Items that ended alike without success. `query` leads to them."""
+    """Items that ended with the same status and error. `query` selects them."""
 
     badge: Badge
     message: str
@@ -50,7 +50,7 @@ class FailureGroup:
 
 @dataclass(frozen=True, slots=True)
 class DurationBin:
-    """How many items took how long; their share of the longest bin, in per cent, and the failed ones' part of it."""
+    """The items with a duration between two bounds; widths are percentages of the largest bin."""
 
     label: str
     count: int
@@ -61,7 +61,7 @@ class DurationBin:
 
 @dataclass(frozen=True, slots=True)
 class ItemRange:
-    """Items with consecutive positions: when the first of them started and the last ended."""
+    """Items with consecutive positions, from the first start to the last end."""
 
     first: int
     last: int
@@ -89,7 +89,7 @@ class ItemRange:
 
 @dataclass(frozen=True, slots=True)
 class RangeWaterfall:
-    """Parts of a batch on one scale of time, which begins `begin_offset` after the call."""
+    """Ranges of a batch on one scale of time, which begins `begin_offset` after the call."""
 
     begin_offset: str
     ticks: Sequence[Tick]
@@ -98,7 +98,7 @@ class RangeWaterfall:
 
 @dataclass(frozen=True, slots=True)
 class RangeTotals:
-    """What the database says of a part."""
+    """The database's totals of a range."""
 
     ended: int
     failed: int
@@ -109,7 +109,7 @@ class RangeTotals:
 
 @dataclass(frozen=True, slots=True)
 class TimeWindow:
-    """A scale of time that begins at a moment."""
+    """A scale of time with a start."""
 
     begin: datetime
     scale: Scale
@@ -126,7 +126,7 @@ class TimeWindow:
 
 
 class Overview:
-    """What there is to see of a batch beside its single items; each is one query, where it is looked at."""
+    """Summaries of a batch's items; each is one query, made on access."""
 
     def __init__(self, batch: Batch, item_filter: ItemFilter) -> None:
         self.batch = batch
@@ -148,7 +148,7 @@ class Overview:
 
     @cached_property
     def bins(self) -> list[DurationBin]:
-        """Return how long the items took that ran."""
+        """Return the distribution of the durations of items that ran."""
         if self.batch.total < MIN_ITEMS_FOR_BINS:
             return []
         number: Any = Case(
@@ -167,7 +167,7 @@ class Overview:
 
     @cached_property
     def waterfall(self) -> RangeWaterfall | None:
-        """Return the chosen items in parts; None where they are few enough to be shown one by one."""
+        """Return the filtered items in ranges; None if they are few enough to be shown one by one."""
         first, last = self.item_filter.first, min(self.item_filter.last, self.batch.total - 1)
         if last - first < MAX_ITEMS:
             return None
@@ -182,7 +182,7 @@ class Overview:
         return RangeWaterfall(spoken(offset), window.scale.ticks(), ranges)
 
     def totals(self, first: int, last: int, size: int) -> dict[int, RangeTotals]:
-        """Return what is known of each part in which something has ended."""
+        """Return the totals of each range with finished items."""
         within = self.finished.filter(position__gte=first, position__lte=last).annotate(range=F("position") / size)
         rows = within.values_list("range").annotate(
             ended=Count("*"),
@@ -209,7 +209,7 @@ def make_group(row: Mapping[str, Any]) -> FailureGroup:
 
 
 def make_bins(counts: dict[int, tuple[int, int]]) -> list[DurationBin]:
-    """Return the bins from the first to the last that has something."""
+    """Return the bins from the first to the last that isn't empty."""
     if not counts:
         return []
     most = max(count for count, _ in counts.values())
@@ -230,5 +230,5 @@ def bin_label(position: int) -> str:
 
 
 def range_size(items: int) -> int:
-    """Return a round number of items such that few enough parts of that size make them up."""
+    """Return the smallest round size that divides the items into few enough ranges."""
     return next(size for size in RANGE_SIZES if items <= size * MAX_RANGES)

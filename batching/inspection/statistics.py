@@ -1,4 +1,4 @@
-"""What an operator asks of the batches of a period; each is one query, where it is looked at."""
+"""Statistics of the batches of a period; each is one query, made on access."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,17 +9,17 @@ from django.db.models import Count, F, QuerySet, Sum, Window
 from batching.models import Batch, BatchItem
 from wire.observe.statistics import Chart, Percentiles, Period, Share, Slot
 
-# Rows that a table has.
+# Rows of a table.
 MAX_BATCHES = 5
 COUNTERS = ("succeeded", "failed", "cancelled", "expired")
 STATES = (*COUNTERS, "open")
-# What is long in a row, and isn't looked at here.
+# Long columns, which aren't needed here.
 DEFERRED = ("origin", "identity")
 
 
 @dataclass(frozen=True, slots=True)
 class OpenBatches:
-    """How many batches are open now, with how many items left, and the newest of them."""
+    """The number of open batches and of their items left, and the newest batches."""
 
     count: int = 0
     left: int = 0
@@ -27,7 +27,7 @@ class OpenBatches:
 
 
 class BatchStatistics:
-    """The batches that came in a period."""
+    """The batches that were received in a period."""
 
     def __init__(self, period: Period) -> None:
         self.period = period
@@ -38,7 +38,7 @@ class BatchStatistics:
 
     @cached_property
     def counts_by_slot(self) -> list[tuple[Any, ...]]:
-        """Return slot and status, how many batches there are of them, and their items in all and by state."""
+        """Return rows of slot, status, number of batches, and their items in total and by state."""
         slots = self.batches.annotate(slot=Slot("created_at", self.period.slot)).values_list("slot", "status")
         return list(slots.annotate(Count("pk"), Sum("total"), *map(Sum, COUNTERS)))
 
@@ -55,7 +55,7 @@ class BatchStatistics:
 
     @cached_property
     def by_state(self) -> list[tuple[Any, str, int]]:
-        """Return slot, state, and how many items of the slot's batches are in it."""
+        """Return rows of slot, state, and the number of items."""
         return [
             (slot, state, items)
             for slot, _, _, total, *ended in self.counts_by_slot
@@ -72,18 +72,18 @@ class BatchStatistics:
 
     @property
     def items_chart(self) -> Chart:
-        """Return the items by when their batches came."""
+        """Return the items by the slot of their batches."""
         return Chart.of(self.period, STATES, self.by_state)
 
     @cached_property
     def times(self) -> Percentiles | None:
-        """Return how long completed batches took, from the call to the end."""
+        """Return the durations of completed batches, from the call to the end."""
         return Percentiles.of(self.batches.filter(status=Batch.Status.COMPLETED), "duration")
 
     @cached_property
     def item_times(self) -> Percentiles | None:
-        """Return how long items took that succeeded, from their start to their answer."""
-        # Said so, the database looks in the index of items that have ended; with a join, SQLite reads all of it.
+        """Return the durations of succeeded items, from the start to the response."""
+        # With `finished_at` the database uses the index of finished items; with a join, SQLite reads all of it.
         succeeded = BatchItem.objects.filter(state=BatchItem.State.SUCCEEDED, finished_at__isnull=False)
         return Percentiles.of(succeeded.filter(batch__in=self.batches.values("pk")), "duration")
 
@@ -99,7 +99,7 @@ class BatchStatistics:
 
     @cached_property
     def running(self) -> OpenBatches:
-        """Return what is open now, whenever it came."""
+        """Return the open batches, including those received before the period."""
         left = F("total") - F("succeeded") - F("failed") - F("cancelled") - F("expired")
         open_ = Batch.objects.filter(finished_at=None).defer(*DEFERRED)
         counts_by_slot = open_.annotate(count=Window(Count("*")), all_left=Window(Sum(left)))

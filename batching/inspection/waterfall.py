@@ -1,4 +1,4 @@
-"""When each of several things waited and ran, drawn to one scale of time."""
+"""Bars that show when items waited and ran, on one scale of time."""
 
 import math
 from collections.abc import Sequence
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from wire.observe.durations import spoken
 
 MAX_TICKS = 5
-# Seconds between two ticks; people read 1, 2, 5 of a decimal unit, and fractions of an hour.
+# Seconds between two ticks: 1, 2 or 5 of a decimal unit, and fractions of an hour.
 STEPS = (
     *(factor * 10.0**power for power in (-4, -3, -2, -1) for factor in (1, 2, 5)),
     *(1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0),
     *(3600.0, 7200.0, 21_600.0, 43_200.0, 86_400.0),
 )
-# In per cent of the scale; less can't be seen.
+# In per cent of the scale; a narrower segment is invisible.
 MIN_WIDTH = 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Something that waited, and perhaps ran. Seconds since the scale began; `started` is None where it never ran."""
+    """The times of an item, in seconds since the scale's start; `started` is None if it never ran."""
 
     queued: float
     started: float | None
@@ -36,7 +36,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class BarSegment:
-    """A piece of a bar. `x` and `width` are per cents of the scale, as SVG takes them in any language."""
+    """A segment of a bar. `x` and `width` are percentages for SVG, independent of the language."""
 
     x: str
     width: str
@@ -51,7 +51,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A mark of the scale; `anchor` is the SVG text-anchor that keeps its label inside."""
+    """A tick of the scale; `anchor` is the SVG text-anchor that keeps its label inside."""
 
     x: str
     label: str
@@ -70,7 +70,7 @@ class Scale:
         return Bar(interval, waiting, None if interval.started is None else self.segment(start, interval.finished))
 
     def segment(self, start: float, end: float) -> BarSegment:
-        """Return what lies between two moments, kept on the scale and wide enough to be seen."""
+        """Return the segment between two moments, clipped to the scale and wide enough to be visible."""
         left, right = self.percent(start), self.percent(end)
         left = min(left, 100 - MIN_WIDTH)
         return BarSegment(format_percent(left), format_percent(max(right - left, MIN_WIDTH)))
@@ -91,7 +91,7 @@ class Scale:
 
 
 def fit_scale(intervals: Sequence[Interval], length: float = 0.0) -> Scale:
-    """Return the scale on which all spans have room; it is at least `length` seconds long."""
+    """Return a scale that contains all intervals and is at least `length` seconds long."""
     return Scale(max([length, 0.001, *(interval.finished for interval in intervals)]))
 
 

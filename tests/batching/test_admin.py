@@ -183,11 +183,11 @@ def test_an_operator_cancels_and_it_is_logged(db: None) -> None:
     operator, batch = signed_in("view_batch", "operate_batch"), running({}, QUEUED, QUEUED)
     assert page_named("cancel", batch) in read(operator, batch)
     page = operator.post(page_named("cancel", batch), follow=True).content.decode()
-    assert "nothing more of this batch starts" in page
+    assert "no more items of this batch start" in page
     batch.refresh_from_db()
     assert (batch.status, batch.succeeded, batch.cancelled) == ("cancelled", 1, 2)
     assert page_named("cancel", batch) not in page
-    assert "There was nothing to cancel" in operator.post(page_named("cancel", batch), follow=True).content.decode()
+    assert "Nothing to cancel" in operator.post(page_named("cancel", batch), follow=True).content.decode()
     assert logged() == [("operator", "Cancelled.")]
 
 

@@ -74,7 +74,7 @@ def test_an_agent_is_tried_and_its_conversation_read(environment: Environment, a
     expect(admin.locator(".ending").last).to_have_text("Stopped.")
     expect(box).to_be_focused()
 
-    admin.get_by_role("link", name="The conversation").first.click()
+    admin.get_by_role("link", name="Open the conversation").first.click()
     expect(admin.locator(".answer td").nth(1)).to_be_visible()
     expect(admin.locator(".prompt")).to_contain_text("<img src=x onerror=pwned=0>")
     for link in admin.locator(".answer a[href]").all():
@@ -97,7 +97,7 @@ def test_documents_are_uploaded_and_looked_up(admin: Page) -> None:
     admin.get_by_role("link", name="Add document").click()
     upload("large.txt", "x" * 2_200_000)
     admin.get_by_role("button", name="Add").click()
-    assert "too much at once" in admin.get_by_label("Files:").evaluate("files => files.validationMessage")
+    assert "too much: choose fewer" in admin.get_by_label("Files:").evaluate("files => files.validationMessage")
     upload("leptons.jsonl", '{"title": "Tau"}')
     admin.get_by_role("button", name="Add").click()
     expect(admin.get_by_text("leptons.jsonl, line 1: text: field required.")).to_be_visible()
@@ -113,7 +113,7 @@ def test_documents_are_uploaded_and_looked_up(admin: Page) -> None:
     admin.keyboard.type("What is a quark particle?")
     admin.keyboard.press("Enter")
     expect(admin.locator("mark").first).to_have_text("Quark")
-    expect(admin.get_by_text("Left out: what is a")).to_be_visible()
+    expect(admin.get_by_text("Ignored: what is a")).to_be_visible()
     expect(admin.get_by_text("2 of 2")).to_be_visible()
     expect(admin.get_by_role("heading", name=f"2. {ARABIC}")).to_be_visible()
     look(admin)
@@ -135,7 +135,7 @@ def test_a_key_is_shown_once_used_and_revoked(environment: Environment, admin: P
     assert status() == 200
     look(admin)
 
-    admin.get_by_role("link", name="Its limits").click()
+    admin.get_by_role("link", name="Edit its limits").click()
     expect(admin.get_by_role("button", name="Revoke this key")).to_be_visible()
     assert secret not in admin.content()
     look(admin)

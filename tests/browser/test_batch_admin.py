@@ -123,7 +123,7 @@ def test_a_batch_is_watched_to_its_end_read_and_retried(admin: Page, service: Se
     assert len(sockets) == 1
     assert admin.evaluate(NUMBER) == 240
     expect(admin.locator("[data-live=failures]")).to_have_text("404 Not Found 24", timeout=PATIENCE)
-    expect(admin.get_by_role("heading", name="How long items took")).to_be_visible(timeout=PATIENCE)
+    expect(admin.get_by_role("heading", name="Durations")).to_be_visible(timeout=PATIENCE)
     fits(admin)
 
     lines = [json.loads(line) for line in download(admin, "Download NDJSON").splitlines()]
@@ -142,7 +142,7 @@ def test_a_batch_is_watched_to_its_end_read_and_retried(admin: Page, service: Se
     fits(admin)
 
     admin.go_back()
-    admin.get_by_role("button", name="Retry what failed").click()
+    admin.get_by_role("button", name="Retry failed items").click()
     expect(admin.get_by_text(f"This batch retries {batch_id}")).to_be_visible(timeout=PATIENCE)
     expect(admin.locator("[data-live=status]")).to_have_text("completed", timeout=PATIENCE)
     assert admin.evaluate(NUMBER) == 24
@@ -154,7 +154,7 @@ def test_a_batch_is_cancelled(admin: Page, service: Served, upstream: Upstream) 
     show(admin, service, submit(service, 200))
     expect(admin.locator("[data-count=running]")).not_to_have_text("0", timeout=PATIENCE)
     admin.get_by_role("button", name="Cancel the batch").click()
-    expect(admin.get_by_text("nothing more of this batch starts")).to_be_visible(timeout=PATIENCE)
+    expect(admin.get_by_text("no more items of this batch start")).to_be_visible(timeout=PATIENCE)
     admin.evaluate("window.mark = 'here'")
     expect(admin.locator("[data-live=status]")).to_have_text("cancelling", timeout=PATIENCE)
     expect(admin.locator("[data-count=queued]")).to_have_text("0", timeout=PATIENCE)

@@ -26,7 +26,7 @@ def page(environment: Environment) -> Iterator[Page]:
 
 
 def ask_all(page: Page, *questions: str) -> None:
-    page.get_by_label("Questions, one a line").fill("\n".join(questions))
+    page.get_by_label("Questions, one per line").fill("\n".join(questions))
     page.get_by_role("button", name="Ask all").click()
 
 

@@ -16,6 +16,8 @@ from tests.assistant.admin.pages import agent_form, errors, shown_messages, turn
 
 pytestmark = pytest.mark.usefixtures("db")
 
+KEY_MISSING = "needs a key: set OPENAI_API_KEY."
+
 
 def test_an_agent_is_made(admin: Client, server: list[str]) -> None:
     form = agent_form(tools=["search"], temperature="0.5", model="openai:gpt")
@@ -67,7 +69,7 @@ def test_the_admin_says_what_speaks_against_a_model(admin: Client, server: list[
     settings.OPENAI_BASE_URL = "http://127.0.0.1:9/v1"
     assert "can't be reached" in save(model="openai:llama")
     assert Agent.objects.get(pk="default").model == "openai:llama"
-    assert "won't use calculator" in save(model="local:smollm2", tools=["search", "calculator"])
+    assert "doesn't use calculator" in save(model="local:smollm2", tools=["search", "calculator"])
 
 
 def test_an_agent_that_can_no_longer_answer_says_so(admin: Client, settings: Any) -> None:
@@ -76,8 +78,8 @@ def test_an_agent_that_can_no_longer_answer_says_so(admin: Client, settings: Any
     load.cache_clear()
     for address in ("/admin/assistant/agent/", "/admin/assistant/agent/default/change/"):
         page = html.unescape(admin.get(address).content.decode())
-        assert "OPENAI_API_KEY isn't set" in page
-        assert "not installed, or switched off: gone, fetch_url." in page
+        assert KEY_MISSING in page
+        assert "aren't installed, or are disabled: gone, fetch_url." in page
     load.cache_clear()
 
 
@@ -87,10 +89,10 @@ def test_an_agent_is_tried_by_who_may_ask_it(admin: Client, settings: Any) -> No
     assert 'data-api="/api/"' in page
     assert 'data-agent="default"' in page
     Agent.objects.filter(pk="default").update(is_public=False)
-    assert "for groups that you aren&#x27;t in" in admin.get(address).content.decode()
+    assert "Only members of its groups can ask" in admin.get(address).content.decode()
     Agent.objects.filter(pk="default").update(is_enabled=False)
     page = admin.get(address).content.decode()
-    assert "nobody can ask it" in page
+    assert "This agent is disabled" in page
     assert "try.js" not in page
     with override_settings(ROOT_URLCONF="tests.assistant.admin.urls"):
         assert "Try it" not in admin.get(address).content.decode()
@@ -99,7 +101,7 @@ def test_an_agent_is_tried_by_who_may_ask_it(admin: Client, settings: Any) -> No
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"model": "openai:gpt"}, "OPENAI_API_KEY isn&#x27;t set"),
+        ({"model": "openai:gpt"}, KEY_MISSING),
         ({"model": "gpt"}, "not of the form provider:name"),
         ({"model": "local:/nowhere.gguf"}, "/nowhere.gguf"),
         ({"model": "nobody:x"}, "nobody"),

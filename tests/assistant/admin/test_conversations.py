@@ -45,8 +45,8 @@ def test_a_conversation_is_read_and_not_edited(admin: Client) -> None:
 def test_an_answer_that_failed_says_how(admin: Client) -> None:
     error = {"message": "The model <took> too long.", "code": 504, "retryable": True, "retry_after": None}
     page = admin.get(conversation_page(turn(status="failed", text="", error=error))).content.decode()
-    assert "The model &lt;took&gt; too long.</bdi> (504, may work later)" in page
-    assert "It said nothing." in page
+    assert "The model &lt;took&gt; too long.</bdi> (504, retryable)" in page
+    assert "The answer has no text." in page
 
 
 def queries(admin: Client, address: str) -> int:

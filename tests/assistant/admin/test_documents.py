@@ -18,6 +18,7 @@ pytestmark = pytest.mark.usefixtures("db")
 
 
 ADD = "/admin/assistant/document/add/"
+FILES_OR_TEXT = "Choose files or paste a text"
 
 
 def upload(admin: Client, *files: tuple[str, str | bytes], **fields: Any) -> Any:
@@ -57,7 +58,7 @@ def test_what_is_there_is_replaced_only_if_that_is_wanted(admin: Client) -> None
     response = upload(admin, *again)
     assert "zebra.md: the source zebra.md is stored already." in errors(response.content)
     assert Document.objects.count() == 4
-    assert shown_messages(upload(admin, *again, replace="on")) == "Added 2 documents, 1 in place of what was there."
+    assert shown_messages(upload(admin, *again, replace="on")) == "Added 2 documents, 1 of them replaced."
     assert set(Document.objects.values_list("source", flat=True)) == {"zebra.md", "gnu.txt", "okapi.txt"}
 
 
@@ -90,10 +91,10 @@ def test_of_files_with_a_mistake_nothing_is_added(admin: Client, name: str, text
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({}, "Choose files, or paste a text"),
+        ({}, FILES_OR_TEXT),
         ({"text": "x"}, "A text needs a title."),
         ({"title": "x", "text": "x", "url": "javascript:x"}, "Enter a valid URL."),
-        ({"title": "x", "text": " \x0b "}, "Choose files, or paste a text"),
+        ({"title": "x", "text": " \x0b "}, FILES_OR_TEXT),
     ],
 )
 def test_of_a_text_with_a_mistake_nothing_is_added(admin: Client, fields: dict[str, str], reason: str) -> None:
@@ -110,7 +111,7 @@ def test_a_query_shows_what_it_finds_and_why(admin: Client) -> None:
     assert "<mark>Brushing</mark> &lt;i&gt;<mark>zebras</mark>&lt;/i&gt; daily." in page.replace("  ", " ")
     assert "2 of 2: <bdi>zebra, brushing, zebras</bdi>" in page
     assert "1 of 2: <bdi>brush</bdi>" in page
-    assert re.search(r"Left out: <bdi>the</bdi>", page)
+    assert re.search(r"Ignored: <bdi>the</bdi>", page)
     upload(admin, *((f"zebra-{number}.txt", "A zebra.") for number in range(20)))
     with CaptureQueriesContext(connection) as many:
         page = admin.get("/admin/assistant/document/lookup/", {"q": "the zebra brush"}).content.decode()
@@ -121,4 +122,4 @@ def test_a_query_shows_what_it_finds_and_why(admin: Client) -> None:
 def test_a_query_that_finds_nothing_says_so(admin: Client) -> None:
     assert "Nothing was found." in admin.get("/admin/assistant/document/lookup/?q=zebra").content.decode()
     page = admin.get("/admin/assistant/document/lookup/?q=%3C%3F%3E").content.decode()
-    assert "There is no word in it to look for." in page
+    assert "The query has no word to search for." in page

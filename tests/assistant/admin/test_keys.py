@@ -53,7 +53,7 @@ def test_a_key_is_shown_once_and_kept_nowhere(admin: Client, ada: User, caplog: 
 def test_a_form_that_is_sent_twice_makes_one_key(admin: Client, ada: User) -> None:
     admin.post(f"{KEYS}add/", form(ada))
     again = admin.post(f"{KEYS}add/", form(ada)).content.decode()
-    assert "The user has a key of this name already." in again
+    assert "This user already has a key with this name." in again
     assert "sk_" not in again
     assert APIKey.objects.count() == 1
 

@@ -27,7 +27,7 @@ def test_an_item_has_a_page_with_a_command_that_runs_it_again(admin: Client) -> 
     assert words[4:-2:2] == ["-H"] * 3
     assert words[-2] == "--data-raw"
     assert json.loads(words[-1]) == body
-    assert "put back what is masked" in response.content.decode()
+    assert "replace the masked values" in response.content.decode()
 
 
 def test_a_body_that_is_no_json_travels_as_it_is(admin: Client) -> None:
@@ -56,4 +56,4 @@ def arguments(command: str) -> list[str]:
 def test_what_never_was_a_request_has_no_command(admin: Client, item: dict[str, Any]) -> None:
     response = admin.get(page_named("item", make(item), 0))
     assert response.context["command"] is None
-    assert "It was refused as it came" in response.content.decode()
+    assert "This item was refused as invalid" in response.content.decode()

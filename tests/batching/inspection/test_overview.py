@@ -36,7 +36,7 @@ def test_failures_are_grouped_and_lead_to_their_items(admin: Client) -> None:
         {"item_id": "five", "status": 400, "error": long + "b"},
         {"item_id": "six", "status": None, "state": "interrupted"},
     )
-    page = read(admin, batch).partition("What didn't succeed")[2].partition("</section>")[0]
+    page = read(admin, batch).partition(">Failures</h2>")[2].partition("</section>")[0]
     counts = [int(count) for count in re.findall(r"<b>(\d+)</b>", page)]
     links = [unescape(link) for link in re.findall(r'href="([^"]+)"', page)]
     assert counts == [2, 2, 1, 1]
@@ -47,7 +47,7 @@ def test_failures_are_grouped_and_lead_to_their_items(admin: Client) -> None:
 def test_times_are_distributed(admin: Client) -> None:
     quick, slow = {"duration": 0.003}, {"duration": 0.03, "status": 500}
     page = read(admin, background(*[quick] * 18, *[slow] * 4, {"duration": 5_000.0}, {"started": None}))
-    lines = page.partition("How long items took")[2].partition("</section>")[0].split("<li>")[1:]
+    lines = page.partition(">Durations</h2>")[2].partition("</section>")[0].split("<li>")[1:]
     assert "2 ms to 5 ms" in lines[0]
     assert "<b>18</b>" in lines[0]
     assert "<b>0</b>" in lines[1]
