@@ -1,4 +1,4 @@
-"""The spans of an answer, as OpenTelemetry's conventions for generative AI name them; no texts in them.
+"""The spans of an answer, named by OpenTelemetry's conventions for generative AI, without texts.
 
 https://opentelemetry.io/docs/specs/semconv/gen-ai/
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def turn(message: "Message", work: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None]:
-    """Return the work of an answer, inside a span where tracing is on; called where its request is under way."""
+    """Return an answer's work, wrapped in a span if tracing is enabled; call it while the request's span is current."""
     return run_in_span(message, work, tracing.traceparent()) if tracing.tracer else work
 
 

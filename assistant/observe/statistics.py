@@ -1,4 +1,4 @@
-"""What an operator asks of the answers of a period; each is a query or two, where it is looked at."""
+"""Statistics of the answers of a period; each is one or two queries, made on access."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,16 +12,16 @@ from django.db.models.functions import Coalesce
 from assistant.models import Message
 from wire.observe.statistics import Chart, Percentiles, Period, Share, Slot
 
-# Rows that a table has of agents and callers, and of single answers.
+# Rows of a table of agents or callers, and of a table of answers.
 MAX_NAMES, MAX_ANSWERS = 10, 5
 UNSUCCESSFUL = (Message.Status.FAILED, Message.Status.INTERRUPTED)
-# What is long in a row, and isn't looked at here.
+# Long columns, which aren't needed here.
 TEXTS = ("prompt", "text", "events")
 
 
 @dataclass(slots=True)
 class TokenTotals:
-    """What the answers of someone read and wrote. `query` leads to them in the admin's list."""
+    """The tokens of an agent's or caller's answers. `query` selects them in the admin's list."""
 
     name: str
     query: str
@@ -39,7 +39,7 @@ class TokenTotals:
 
 @dataclass(frozen=True, slots=True)
 class RunningAnswers:
-    """How many answers are being written now, and the oldest of them."""
+    """The number of answers that are being written, and the oldest of them."""
 
     count: int = 0
     answers: list[Message] = field(default_factory=list)
@@ -57,7 +57,7 @@ class AnswerStatistics:
 
     @cached_property
     def counts_by_slot(self) -> list[tuple[Any, ...]]:
-        """Return slot, agent and status, how many answers there are of them, and what these read and wrote."""
+        """Return rows of slot, agent, status, number of answers, input and output tokens."""
         slots = self.messages.annotate(slot=Slot("created_at", self.period.slot), group=without_index_order("agent"))
         numbers = {"answers": Count("*"), "total_in": Sum("input_tokens"), "total_out": Sum("output_tokens")}
         return list(slots.values_list("slot", "group", "status").annotate(**numbers))
@@ -83,14 +83,14 @@ class AnswerStatistics:
 
     @property
     def tokens_chart(self) -> Chart:
-        """Return the tokens by when their answers were asked for."""
+        """Return the tokens by the time of their questions."""
         inputs = [(slot, "in", tokens) for slot, *_, tokens, _ in self.counts_by_slot]
         outputs = [(slot, "out", tokens) for slot, *_, tokens in self.counts_by_slot]
         return Chart.of(self.period, ["in", "out"], inputs + outputs)
 
     @cached_property
     def agents(self) -> list[TokenTotals]:
-        """Return the agents that were asked most."""
+        """Return the agents with most answers."""
         agents: dict[str, TokenTotals] = {}
         for _, agent, *numbers in self.counts_by_slot:
             agents.setdefault(agent, TokenTotals(agent, self.query(agent__id__exact=agent))).add(*numbers)
@@ -98,7 +98,7 @@ class AnswerStatistics:
 
     @cached_property
     def callers(self) -> list[TokenTotals]:
-        """Return the callers whose answers took most tokens."""
+        """Return the callers with most tokens."""
         counts = (
             self.messages.annotate(group=without_index_order("caller"))
             .values_list("group")
@@ -118,12 +118,12 @@ class AnswerStatistics:
 
     @cached_property
     def times(self) -> Percentiles | None:
-        """Return how long completed answers took."""
+        """Return the durations of completed answers."""
         return Percentiles.of(self.messages.filter(status=Message.Status.COMPLETED), "processing_time")
 
     @cached_property
     def first_tokens(self) -> Percentiles | None:
-        """Return how long the first tokens took, whatever became of their answers."""
+        """Return the times to the first token, of answers with any status."""
         return Percentiles.of(self.messages, "time_to_first_token")
 
     @cached_property
@@ -139,7 +139,7 @@ class AnswerStatistics:
 
     @cached_property
     def running(self) -> RunningAnswers:
-        """Return what is being written now, whenever it was asked for."""
+        """Return the running answers, including those from before the period."""
         running = Message.objects.filter(status=Message.Status.RUNNING).defer(*TEXTS)
         oldest = list(running.annotate(count=Window(Count("*"))).order_by("created_at", "id")[:MAX_ANSWERS])
         return RunningAnswers(oldest[0].count, oldest) if oldest else RunningAnswers()  # type: ignore[attr-defined]  # annotated
@@ -149,18 +149,18 @@ class AnswerStatistics:
 
 
 def without_index_order(field: str) -> Coalesce:
-    """Return a field that no index has sorted: SQLite would read all rows in its order, whatever their age."""
+    """Return a field as an expression without an index: SQLite would read all rows in the index's order."""
     return Coalesce(field, Value(""))
 
 
 def top(messages: QuerySet[Message], *order: str) -> list[Message]:
-    """Return the first messages of an order. They are found in an index: to sort rows as long as these takes long."""
+    """Return the first messages of an order, found by an index: sorting such long rows is slow."""
     found = messages.order_by(*order).values("pk")[:MAX_ANSWERS]
     return list(Message.objects.defer(*TEXTS).filter(pk__in=found).order_by(*order))
 
 
 def usernames(callers: Iterable[str]) -> dict[str, str]:
-    """Return the names of the users among callers (`user:1`); who was deleted has none."""
+    """Return the names of the users among callers (`user:1`), without deleted ones."""
     users = get_user_model()
     ids = [caller.removeprefix("user:") for caller in callers if caller.startswith("user:")]
     return {f"user:{user.pk}": user.get_username() for user in users._default_manager.filter(pk__in=ids)}

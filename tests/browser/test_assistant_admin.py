@@ -60,9 +60,9 @@ def test_an_agent_is_tried_and_its_conversation_read(environment: Environment, a
     expect(admin.locator(".answer td").nth(1)).to_be_visible()
     expect(admin.locator("#try .numbers")).to_contain_text("openai:test")
     expect(admin.get_by_role("link", name="Quark")).to_be_visible()
-    expect(admin.get_by_text("isn't tried")).to_be_hidden()
+    expect(admin.get_by_text("Your changes above aren't saved")).to_be_hidden()
     admin.get_by_label("Name:").fill(ARABIC)
-    expect(admin.get_by_text("isn't tried")).to_be_visible()
+    expect(admin.get_by_text("Your changes above aren't saved")).to_be_visible()
     look(admin)
 
     environment.upstream.script = holding("Half")
@@ -131,7 +131,7 @@ def test_a_key_is_shown_once_used_and_revoked(environment: Environment, admin: P
     admin.get_by_label("read: GET everything, change nothing").check()
     admin.get_by_role("button", name="Save", exact=True).click()
     secret = admin.get_by_label("The API key").input_value()
-    expect(admin.get_by_text("It is shown now and never again")).to_be_visible()
+    expect(admin.get_by_text("It is shown only once")).to_be_visible()
     assert status() == 200
     look(admin)
 

@@ -175,7 +175,7 @@ class TestPrepare:
     def test_the_projects_own_files_are_loaded_again_when_they_changed(self, project):
         prepare()
         (project / "docs" / "tools.md").write_text("# Tools\n\n" + "A tool is a typed function.\n\n" * 200)
-        assert prepare() == "Loaded docs/tools.md again, which has changed.\n"
+        assert prepare() == "Reloaded docs/tools.md, which has changed.\n"
         assert sources() == STARTERS - {"docs/tools.md"} | {"docs/tools.md#1", "docs/tools.md#2"}
         assert prepare() == ""
 
@@ -203,6 +203,6 @@ class TestPrepare:
 def test_prepare_makes_an_empty_database_ready_and_is_silent_the_second_time(tmp_path):
     put_assets(tmp_path)
     first, second = [manage("prepare", ASSISTANT_DATA_DIR=str(tmp_path), DEBUG="true") for _ in range(2)]
-    assert "Brought the database up to date" in first.stdout, first.stderr
+    assert "Migrated the database" in first.stdout, first.stderr
     assert "Loaded 2 articles" in first.stdout
     assert (second.returncode, second.stdout) == (0, "")
