@@ -74,7 +74,7 @@ class DocumentAdmin(admin.ModelAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         query = request.GET.get("q", "").strip()
-        context = {**self.page_context(request, "What a query finds"), "query": query, "most_chars": MAX_QUERY_CHARS}
+        context = {**self.page_context(request, "Test a query"), "query": query, "most_chars": MAX_QUERY_CHARS}
         try:
             lookup: LookupResult | None = run_lookup(query) if query else None
             context |= {"lookup": lookup, "may_change": self.has_change_permission(request)}

@@ -106,7 +106,7 @@ def test_documents_are_uploaded_and_looked_up(admin: Page) -> None:
     admin.get_by_role("button", name="Add").click()
     expect(admin.get_by_text("Added 1 document.")).to_be_visible()
 
-    admin.get_by_role("link", name="What a query finds").click()
+    admin.get_by_role("link", name="Test a query").click()
     look(admin)
     admin.keyboard.press("Tab")
     admin.get_by_label("Query").focus()

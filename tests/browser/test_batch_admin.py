@@ -135,7 +135,7 @@ def test_a_batch_is_watched_to_its_end_read_and_retried(admin: Page, service: Se
     admin.locator("[data-live=failures] a").click()
     expect(admin.locator(".batching-list > li")).to_have_count(24, timeout=PATIENCE)
     admin.locator(".batching-list summary").first.click()
-    admin.get_by_role("link", name="The item by itself").first.click()
+    admin.get_by_role("link", name="Full item and curl command").first.click()
     expect(admin.locator("#batching-command")).to_contain_text(
         f"curl -X POST {service.url}/api/agent/chat", timeout=PATIENCE
     )
