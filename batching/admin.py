@@ -6,7 +6,6 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import quote
-from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
@@ -15,7 +14,6 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, get_script_prefix, path, reverse
-from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
@@ -35,7 +33,7 @@ from batching.inspection.overview import Overview
 from batching.items.request_factory import factory_of
 from batching.models import Batch, BatchItem, Webhook
 from batching.records.masking import masked_address
-from wire.admin import ReadOnly
+from wire.admin import ReadOnly, format_time, missing_permissions, users_named
 from wire.asgi.threads import give_connections_back
 from wire.observe.durations import spoken
 from wire.observe.request_id import request_id
@@ -48,6 +46,8 @@ MAX_RESULTS = 1_000
 MAX_RETRIES = 10
 
 PAGE = "admin:batching_batch_change"
+
+CANCELLED = "Cancelled: no more items of this batch start."
 
 
 class OutcomeFilter(admin.SimpleListFilter):
@@ -144,8 +144,7 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
         batches = list(objs)
         lines = [f"{batch} and its {batch.total} items" for batch in batches]
         counts = {"batches": len(batches), "items": sum(batch.total for batch in batches)}
-        lacking = set() if self.has_delete_permission(request) else {str(self.opts.verbose_name)}
-        return lines, counts, lacking, []
+        return lines, counts, missing_permissions(self, request), []
 
     def get_search_results(
         self, request: HttpRequest, batches: QuerySet[Batch], term: str
@@ -229,7 +228,7 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
         if batch.is_cancellable:
             queue.cancel(batch)
             self.log_change(request, batch, "Cancelled.")
-            self.message_user(request, "Cancelled: no more items of this batch start.", messages.SUCCESS)
+            self.message_user(request, CANCELLED, messages.SUCCESS)
         else:
             self.message_user(request, "Nothing to cancel: this batch has ended.", messages.WARNING)
         return HttpResponseRedirect(change_url(batch))
@@ -315,25 +314,19 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
 
     @admin.display(description="created at", ordering="created_at")
     def when(self, batch: Batch) -> SafeString:
-        return format_time(batch.created_at)
+        return show_time(batch.created_at)
 
     @admin.display(description="finished at")
     def ended(self, batch: Batch) -> SafeString | str:
-        return format_time(batch.finished_at) if batch.finished_at else "-"
+        return show_time(batch.finished_at) if batch.finished_at else "-"
 
 
 def change_url(batch: Batch) -> str:
     return reverse(PAGE, args=[quote(batch.pk)])
 
 
-def format_time(of: datetime) -> SafeString:
-    """Return a moment in the current time zone, to the second."""
-    return format_html('<span class="batching-moment">{}</span>', timezone.localtime(of).strftime("%Y-%m-%d %H:%M:%S"))
-
-
-def users_named(term: str) -> QuerySet[Any]:
-    users = get_user_model()
-    return users._default_manager.filter(**{users.USERNAME_FIELD: term}).values("pk")
+def show_time(moment: datetime) -> SafeString:
+    return format_html('<span class="batching-moment">{}</span>', format_time(moment))
 
 
 def newest(batches: QuerySet[Batch]) -> list[str]:

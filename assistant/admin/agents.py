@@ -12,6 +12,7 @@ from assistant.admin import readiness
 from assistant.admin.conversations import READ_PERMISSIONS, change_url
 from assistant.admin.forms import AgentForm
 from assistant.models import Agent
+from wire.admin import missing_permissions
 
 
 @admin.register(Agent)
@@ -60,8 +61,7 @@ class AgentAdmin(admin.ModelAdmin):
         agents = list(objs)
         answers = {agent: agent.messages.count() for agent in agents}
         protected = [f"{agent}: {count:,} answers. Disable it instead." for agent, count in answers.items() if count]
-        lacking = set() if self.has_delete_permission(request) else {str(self.opts.verbose_name)}
-        return [str(agent) for agent in agents], {"agents": len(agents)}, lacking, protected
+        return [str(agent) for agent in agents], {"agents": len(agents)}, missing_permissions(self, request), protected
 
     @admin.display(description="name", ordering="name")
     def display_name(self, agent: Agent) -> SafeString:

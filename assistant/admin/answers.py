@@ -1,17 +1,14 @@
 """The admin's list of answers, without their texts, which the conversations show."""
 
-from datetime import datetime
-
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from assistant.admin.conversations import change_url
 from assistant.models import Message
-from wire.admin import ReadOnly
+from wire.admin import ReadOnly, format_time
 from wire.observe.durations import spoken
 
 
@@ -67,10 +64,6 @@ class AnswerAdmin(ReadOnly, admin.ModelAdmin):
     def of_conversation(self, message: Message) -> SafeString:
         page = change_url(message.conversation_id)
         return format_html('<a href="{}">{}</a>', page, message.conversation_id)
-
-
-def format_time(of: datetime) -> str:
-    return timezone.localtime(of).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def format_seconds(number: float | None) -> str:

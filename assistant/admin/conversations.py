@@ -4,7 +4,6 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.utils import quote
-from django.contrib.auth import get_user_model
 from django.core.paginator import Paginator
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
@@ -15,7 +14,7 @@ from django.utils.safestring import SafeString
 
 from assistant.admin.transcript import TurnTranscript
 from assistant.models import Conversation, Message
-from wire.admin import ReadOnly
+from wire.admin import ReadOnly, missing_permissions, users_named
 
 # Both, because a conversation's title quotes its first message.
 READ_PERMISSIONS = ("assistant.view_conversation", "assistant.view_message")
@@ -69,10 +68,8 @@ class ConversationAdmin(ReadOnly, admin.ModelAdmin):
         term = term.strip()
         if not term:
             return conversations, False
-        users = get_user_model()
-        owners = users._default_manager.filter(**{users.USERNAME_FIELD: term})
         of_message = Message.objects.filter(pk=term).values("conversation")
-        named = conversations.filter(Q(pk=term) | Q(pk__in=of_message) | Q(owner__in=owners.values("pk")))
+        named = conversations.filter(Q(pk=term) | Q(pk__in=of_message) | Q(owner__in=users_named(term)))
         return (
             named if named.exists() else conversations.filter(pk__in=Conversation.objects.saying(term).values("pk"))
         ), False
@@ -85,8 +82,7 @@ class ConversationAdmin(ReadOnly, admin.ModelAdmin):
         lines = [f"{each} and its messages" for each in conversations]
         count = Message.objects.filter(conversation__in=conversations).count()
         counts = {"conversations": len(conversations), "messages": count}
-        lacking = set() if self.has_delete_permission(request) else {str(self.opts.verbose_name)}
-        return lines, counts, lacking, []
+        return lines, counts, missing_permissions(self, request), []
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any

@@ -12,6 +12,7 @@ from wire.outbound import PUBLIC, NoSuchHost, NotAllowed, Reach, requested
 MAX_REDIRECTS = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 CONTENT_TYPES = frozenset({"text/html", "text/plain", "application/xhtml+xml"})
+PUBLIC_ONLY = "Only pages of the public web can be fetched."
 HEADERS = {
     "Accept": ", ".join(sorted(CONTENT_TYPES)),
     # A compressed page could expand to a thousand times its size.
@@ -77,7 +78,7 @@ async def send_request(url: URL, limits: FetchLimits) -> FetchedPage | URL:
                 raise ToolError(f"The page answered {response.status}.")
             return await read_page(response, limits)
     except NotAllowed:
-        raise url_error("Only pages of the public web can be fetched.") from None
+        raise url_error(PUBLIC_ONLY) from None
     except NoSuchHost as error:
         raise ToolError(f"There is no host named {error}.") from error
 

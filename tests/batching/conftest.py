@@ -17,6 +17,7 @@ from django.urls import reverse
 
 from batching.models import Batch
 from tests.host import views
+from tests.waits import until
 from wire.asgi import threads
 
 # They want the host project: pytest --ds=tests.host.settings tests/batching
@@ -36,15 +37,6 @@ def clean() -> Iterator[None]:
 
 def count(*endings: str) -> int:
     return sum(one.endswith(endings) for one in views.seen)
-
-
-def until(condition: Callable[[], Any], seconds: float = 30) -> Any:
-    """Return what the condition returns once it holds."""
-    end = time.monotonic() + seconds
-    while not (held := condition()):
-        assert time.monotonic() < end, "it didn't happen"
-        time.sleep(0.01)
-    return held
 
 
 @pytest.fixture

@@ -36,7 +36,9 @@ SETTINGS = {"DJANGO_SETTINGS_MODULE": "tests.browser_settings"}
 AXE = Path(__file__).with_name("vendor") / "axe" / "axe.js"
 REPORT = """document.addEventListener("securitypolicyviolation",
     ({effectiveDirective, blockedURI}) => complain(`${effectiveDirective} ${blockedURI}`))"""
-# What the browser itself says of an answer with an error status, which stories want, or of a cut line.
+# The label of the box for questions to several agents.
+QUESTIONS_LABEL = "Questions, one per line"
+# The browser's own messages for expected error statuses and broken connections.
 EXPECTED = ("Failed to load resource", "net::ERR_")
 
 

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.environment import SETTINGS, Environment, open_browser, serve_scripted, sign_in
+from tests.browser.environment import QUESTIONS_LABEL, SETTINGS, Environment, open_browser, serve_scripted, sign_in
 from tests.processes import DEVELOPMENT, ROOT, manage
 from tests.upstream import calling, refusing, reply
 
@@ -89,7 +89,7 @@ def main() -> None:
 def several(environment: Environment, page: Page) -> None:
     environment.upstream.script = reply(*re.findall(r"\s*\S+", PARTICLE), usage=(18, 15), pause=0.05)
     page.get_by_role("link", name="Ask several").click()
-    page.get_by_label("Questions, one per line").fill("What is a quark?\nWhat is a lepton?")
+    page.get_by_label(QUESTIONS_LABEL).fill("What is a quark?\nWhat is a lepton?")
     page.get_by_role("button", name="Ask all").click()
     expect(page.locator("#totals")).to_be_visible()
     expect(page.locator("#conversations a")).to_have_count(7)

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.environment import Environment, barriers
+from tests.browser.environment import QUESTIONS_LABEL, Environment, barriers
 from tests.browser.test_chat import RICH, answer, ask, ended
 from tests.upstream import calling, holding, refusing, reply
 
@@ -53,7 +53,7 @@ def test_nothing_keeps_people_out(environment: Environment, width: int) -> None:
             look("list", "landmark-one-main", "page-has-heading-one")
         environment.upstream.script = reply(RICH)
         page.get_by_role("link", name="Ask several").click()
-        page.get_by_label("Questions, one per line").fill(long)
+        page.get_by_label(QUESTIONS_LABEL).fill(long)
         page.get_by_role("button", name="Ask all").click()
         expect(page.locator("#totals")).to_be_visible()
         look("several")
@@ -102,7 +102,7 @@ def test_the_keyboard_is_enough(environment: Environment) -> None:
         expect(box).to_be_focused()
         reach("Ask several")
         page.keyboard.press("Enter")
-        expect(page.get_by_label("Questions, one per line")).to_be_focused()
+        expect(page.get_by_label(QUESTIONS_LABEL)).to_be_focused()
         environment.upstream.script = reply("Yes.")
         page.keyboard.type("Ready?")
         page.keyboard.press("Control+Enter")

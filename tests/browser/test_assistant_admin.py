@@ -60,9 +60,10 @@ def test_an_agent_is_tried_and_its_conversation_read(environment: Environment, a
     expect(admin.locator(".answer td").nth(1)).to_be_visible()
     expect(admin.locator("#try .numbers")).to_contain_text("openai:test")
     expect(admin.get_by_role("link", name="Quark")).to_be_visible()
-    expect(admin.get_by_text("Your changes above aren't saved")).to_be_hidden()
+    unsaved = admin.get_by_text("Your changes above aren't saved")
+    expect(unsaved).to_be_hidden()
     admin.get_by_label("Name:").fill(ARABIC)
-    expect(admin.get_by_text("Your changes above aren't saved")).to_be_visible()
+    expect(unsaved).to_be_visible()
     look(admin)
 
     environment.upstream.script = holding("Half")

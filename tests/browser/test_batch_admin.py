@@ -12,6 +12,7 @@ import requests
 from django.contrib.admin.utils import quote
 from playwright.sync_api import Page, WebSocketRoute, expect
 
+from batching.admin import CANCELLED
 from tests.processes import DEVELOPMENT, Served, manage, migrated, serving
 from tests.upstream import Hold, Upstream, holding, reply
 
@@ -154,7 +155,7 @@ def test_a_batch_is_cancelled(admin: Page, service: Served, upstream: Upstream) 
     show(admin, service, submit(service, 200))
     expect(admin.locator("[data-count=running]")).not_to_have_text("0", timeout=PATIENCE)
     admin.get_by_role("button", name="Cancel the batch").click()
-    expect(admin.get_by_text("no more items of this batch start")).to_be_visible(timeout=PATIENCE)
+    expect(admin.get_by_text(CANCELLED)).to_be_visible(timeout=PATIENCE)
     admin.evaluate("window.mark = 'here'")
     expect(admin.locator("[data-live=status]")).to_have_text("cancelling", timeout=PATIENCE)
     expect(admin.locator("[data-count=queued]")).to_have_text("0", timeout=PATIENCE)

@@ -12,6 +12,7 @@ from tests.upstream import Hold, Script, broken, calling, holding, refusing, rep
 
 pytestmark = [pytest.mark.browser, pytest.mark.server]
 
+WELCOME = "What would you like to know?"
 RICH = """## Gates
 
 | Gate | Qubits |
@@ -154,7 +155,7 @@ def test_a_reload_in_mid_answer_picks_it_up(environment: Environment, page: Page
     page.reload()
     expect(answer(page)).to_have_text("One, two,")
     page.get_by_role("link", name="New conversation").click()
-    expect(page.get_by_text("What would you like to know?")).to_be_visible()
+    expect(page.get_by_text(WELCOME)).to_be_visible()
     page.go_back()
     expect(answer(page)).to_have_text("One, two,")
     hold.release()
@@ -335,7 +336,7 @@ def test_conversations_are_searched_renamed_exported_and_deleted(environment: En
     page.get_by_text("Actions").click()
     page.get_by_role("button", name="Delete").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
-    expect(page.get_by_text("What would you like to know?")).to_be_visible()
+    expect(page.get_by_text(WELCOME)).to_be_visible()
     expect(page.get_by_text("Nothing was found.")).to_be_visible()
     page.get_by_label("Search conversations").fill("")
     expect(listed.first).to_have_text("What is a lark?")

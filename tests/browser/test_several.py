@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.environment import Environment
+from tests.browser.environment import QUESTIONS_LABEL, Environment
 from tests.upstream import Hold, holding, refusing, reply
 
 pytestmark = [pytest.mark.browser, pytest.mark.server]
@@ -26,7 +26,7 @@ def page(environment: Environment) -> Iterator[Page]:
 
 
 def ask_all(page: Page, *questions: str) -> None:
-    page.get_by_label("Questions, one per line").fill("\n".join(questions))
+    page.get_by_label(QUESTIONS_LABEL).fill("\n".join(questions))
     page.get_by_role("button", name="Ask all").click()
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from tests.needs import needs
 from tests.processes import CLEAN, ROOT
 from tests.streams import check, parse
 from tests.upstream import Hold, Upstream, holding, reply
+from tests.waits import until
 
 PATIENCE = 180
 COMPOSE = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"]
@@ -105,13 +106,6 @@ def issued(deployment: Deployment) -> str:
 
     manage("createsuperuser", "--no-input", "--username=ada", "--email=ada@example.com")
     return manage("create_api_key", "ada").strip().splitlines()[0]
-
-
-def until(condition: Callable[[], Any]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, "what the test waits for didn't happen"
-        time.sleep(0.05)
 
 
 def first(response: requests.Response, count: int) -> bytes:

@@ -120,6 +120,9 @@ class TestFinding:
         assert "greet" in named[1]
 
 
+NO_STRING = "Input should be a valid string."
+
+
 class Colour(BaseModel):
     name: Literal["red", "blue"]
 
@@ -151,12 +154,12 @@ class TestParameters:
             (
                 {"name": 5, "times": 0},
                 {
-                    "name": ["Input should be a valid string."],
+                    "name": [NO_STRING],
                     "times": ["Input should be greater than or equal to 1."],
                 },
-                "name: Input should be a valid string.",
+                f"name: {NO_STRING}",
             ),
-            ({"name": None}, {"name": ["Input should be a valid string."]}, "name: Input should be a valid string."),
+            ({"name": None}, {"name": [NO_STRING]}, f"name: {NO_STRING}"),
         ],
     )
     async def test_that_do_not_fit_are_named(self, parameters, details, sentence):

@@ -9,7 +9,7 @@ from django.contrib.auth.models import AnonymousUser
 
 from assistant.errors import CallerError, ToolError, ToolTimeout
 from assistant.tools import builtin, toolbox, web_page
-from assistant.tools.web_page import FetchLimits, fetch
+from assistant.tools.web_page import PUBLIC_ONLY, FetchLimits, fetch
 from wire.outbound import Reach
 
 PAGE = "<html><head><title>Tea</title></head><body><article><p>Tea is a drink.</p></article></body></html>"
@@ -116,7 +116,7 @@ async def test_one_address_that_is_not_public_is_one_too_many():
     async def look_up(host, port):
         return ["8.8.8.8", "10.0.0.1"]
 
-    with pytest.raises(CallerError, match="Only pages of the public web"):
+    with pytest.raises(CallerError, match=PUBLIC_ONLY):
         await fetch("http://site.example/", FetchLimits(Reach(look_up=look_up)))
 
 
@@ -216,7 +216,7 @@ class TestTool:
         settings.ASSISTANT_TOOLS_OFF = []
 
     async def test_refuses_what_is_not_the_public_web(self):
-        with pytest.raises(CallerError, match="Only pages of the public web"):
+        with pytest.raises(CallerError, match=PUBLIC_ONLY):
             await toolbox.get("fetch_url", AnonymousUser()).run({"url": "http://127.0.0.1/"})
 
     async def test_names_what_it_needs(self, monkeypatch):
