@@ -170,7 +170,7 @@ def spend(tokens: int, limits: str, who: tuple[str, ...]) -> None:
 @receiver(answer_ended)
 def charge(message: Message, **kwargs: Any) -> None:
     """Have a thread count an answer's tokens: this runs in the event loop, which may not wait for Redis."""
-    tokens = message.spent.input_tokens + message.spent.output_tokens
+    tokens = message.billed_usage.input_tokens + message.billed_usage.output_tokens
     for purse in purses(message.caller, message.api_key) if tokens else ():
         CHARGING.submit(spend, tokens, *purse)
 

@@ -88,6 +88,6 @@ def refusal_reason(agent: Agent, user: Any) -> str | None:
     """Return why the user can't ask the agent, None if they can."""
     if not agent.is_enabled:
         return "This agent is disabled: enable it to ask it."
-    if Agent.objects.named(agent.pk, user) is None:
+    if Agent.objects.find(agent.pk, user) is None:
         return "Only members of its groups can ask this agent, and you aren't in one."
     return None

@@ -71,7 +71,7 @@ class ConversationAdmin(ReadOnly, admin.ModelAdmin):
         of_message = Message.objects.filter(pk=term).values("conversation")
         named = conversations.filter(Q(pk=term) | Q(pk__in=of_message) | Q(owner__in=users_named(term)))
         return (
-            named if named.exists() else conversations.filter(pk__in=Conversation.objects.saying(term).values("pk"))
+            named if named.exists() else conversations.filter(pk__in=Conversation.objects.matching(term).values("pk"))
         ), False
 
     def get_deleted_objects(

@@ -187,7 +187,7 @@ class ConversationsView(ChatScopedView, ListAPIView[Conversation]):
         return super().get(request, *args, **kwargs)
 
     def get_queryset(self) -> Any:
-        return Conversation.objects.listed_for(self.request.user).saying(searched(self.request))
+        return Conversation.objects.listed_for(self.request.user).matching(searched(self.request))
 
 
 class ConversationView(ChatScopedView):

@@ -28,7 +28,7 @@ from assistant.event_log import EventLog
 from assistant.events import Failed, Start, encode
 from assistant.models import Message
 from assistant.models.conversations import INTERRUPTED, LEASE
-from assistant.models.pool import STORING
+from assistant.models.pool import STORE_POOL
 
 logger = logging.getLogger(__name__)
 
@@ -399,7 +399,7 @@ def obey(run: SharedRun, order: str, reader: str) -> None:
 async def end_from_rows(live: dict[str, Followed]) -> None:
     """Give readers the rest of what has ended in the database by now, and let go of those who wait too long."""
     try:
-        ended = await STORING.run(lambda: list(Message.objects.filter(pk__in=live).ended()))
+        ended = await STORE_POOL.run(lambda: list(Message.objects.filter(pk__in=live).ended()))
     except Exception:  # the database may be gone for a while
         logger.exception("followed=%s state=unknown", len(live))
         return

@@ -25,7 +25,7 @@ class AgentQuerySet(models.QuerySet["Agent"]):
             return enabled.filter(is_public=True)
         return enabled.filter(Q(is_public=True) | Q(groups__user=caller.pk)).distinct()
 
-    def named(self, agent_id: str, caller: Caller) -> "Agent | None":
+    def find(self, agent_id: str, caller: Caller) -> "Agent | None":
         """Return one of the caller's agents by its id; public ones are found without a look at groups."""
         return public_agent(agent_id) or (
             one(self.for_caller(caller).filter(pk=agent_id)) if caller.is_authenticated else None

@@ -49,13 +49,13 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         """Return the conversations that the caller may list: none for an anonymous one."""
         return self.filter(owner=caller.pk) if caller.is_authenticated else self.none()
 
-    def saying(self, text: str) -> Self:
+    def matching(self, text: str) -> Self:
         """Return the conversations with each word of the text in their title or in a turn."""
         found = self
         for word in text.split():
             turns = Message.objects.filter(conversation=OuterRef("pk"))
-            said = turns.filter(Q(prompt__icontains=word) | Q(text__icontains=word))
-            found = found.filter(Q(title__icontains=word) | Exists(said))
+            turns_with_word = turns.filter(Q(prompt__icontains=word) | Q(text__icontains=word))
+            found = found.filter(Q(title__icontains=word) | Exists(turns_with_word))
         return found
 
 
@@ -203,7 +203,7 @@ class Message(models.Model):
         return Usage(self.input_tokens, self.output_tokens)
 
     @property
-    def spent(self) -> Usage:
+    def billed_usage(self) -> Usage:
         """Return the charged usage, estimated from the texts' lengths if the model didn't report it."""
         if self.usage != Usage() or not self.text:
             return self.usage
@@ -288,7 +288,7 @@ class Message(models.Model):
                 user_id=self.conversation.owner_id,
                 api_key_id=self.api_key_id,
                 ended_at=self.finished_at or timezone.now(),
-                usage=self.spent,
+                usage=self.billed_usage,
             )
 
     def take_events(self, payloads: Sequence[str]) -> None:
@@ -298,7 +298,7 @@ class Message(models.Model):
         self.events = [
             len(event["content"]) if event["type"] == "token" else payload
             for payload, event in known
-            if event["type"] in KEPT
+            if event["type"] in STORED_EVENTS
         ]
 
     def interrupt(self) -> None:
@@ -316,7 +316,7 @@ class Message(models.Model):
 
 
 # The events of a stream that a row keeps.
-KEPT = {"token", "tool_call", "tool_result"}
+STORED_EVENTS = {"token", "tool_call", "tool_result"}
 ENDING_FIELDS = (
     "status",
     "finish_reason",

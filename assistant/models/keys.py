@@ -82,7 +82,7 @@ class APIKey(models.Model):
 
     def may_call(self, method: str | None, needed: Sequence[str]) -> bool:
         """Tell whether the key's scopes allow a call; a call without known scopes needs a key without scopes."""
-        if not self.scopes or (method in READING and self.Scope.READ in self.scopes):
+        if not self.scopes or (method in SAFE_METHODS and self.Scope.READ in self.scopes):
             return True
         return bool(needed) and set(needed) <= set(self.scopes)
 
@@ -91,7 +91,7 @@ class APIKey(models.Model):
         self.save(update_fields=["revoked_at"])
 
 
-READING = ("GET", "HEAD", "OPTIONS")
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 def digest(secret: str) -> str:

@@ -2,4 +2,4 @@
 
 from wire.asgi.threads import Pool
 
-STORING = Pool(4, "assistant-store")
+STORE_POOL = Pool(4, "assistant-store")
