@@ -1,4 +1,4 @@
-"""Reading one answer in many pieces, cut wherever chance has it, as clients on bad lines do."""
+"""Read one answer over many connections, cut at random points, as clients on bad networks do."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ def seeded() -> Iterator[Random]:
     try:
         yield Random(seed)
     except BaseException:
-        print(f"SEED={seed}")  # noqa: T201  # for whoever reads the failure
+        print(f"SEED={seed}")  # noqa: T201  # to repeat the failure
         raise
 
 
@@ -68,7 +68,7 @@ async def read_in_pieces(http: aiohttp.ClientSession, urls: Sequence[str], messa
 
 
 async def read_piece(response: Any, received: Received, random: Random) -> None:
-    """Read some bytes for some time, and leave in the middle of whatever comes."""
+    """Read some bytes for some time, and disconnect at any point."""
     with suppress(TimeoutError):
         async with asyncio.timeout(random.choice([0.02, 0.2, 5])):
             for _ in range(random.randrange(5)):

@@ -1,4 +1,4 @@
-"""A Redis of a test's own, behind a socket file: nothing to collide with, and nobody else reaches it."""
+"""A Redis server for one test, behind a socket file that only the test reaches."""
 
 import shutil
 import subprocess

@@ -14,7 +14,7 @@ MIDDLEWARE = "wire.observe.tracing.tracing_middleware"
 
 
 class Spans:
-    """What was exported, each with an interface of ours: names, attributes, who is whose child."""
+    """The exported spans: by name, with attributes and parents."""
 
     def __init__(self) -> None:
         self.exporter = InMemorySpanExporter()

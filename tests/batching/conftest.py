@@ -1,4 +1,4 @@
-"""What the tests of batches share: a host project with nothing but `batching`, entered by its HTTP door."""
+"""What the tests of batches share: a host project with nothing but `batching`, called over HTTP."""
 
 import json
 import time
@@ -106,7 +106,7 @@ def with_type(data: Any, options: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(params=[wsgi, asgi], ids=["wsgi", "asgi"])
 def send(request: pytest.FixtureRequest, committed: None) -> Send:
-    """Send a request, once through each of Django's two doors."""
+    """Send a request, once through WSGI and once through ASGI."""
     sender: Send = request.param
     return sender
 

@@ -50,7 +50,7 @@ class Environment:
 
     @contextmanager
     def context(self, url: str | None = None, **options: Any) -> Iterator[BrowserContext]:
-        """Give a browser of a person's own, which ends without complaint."""
+        """Yield a browser context of its own; at its end there must be no complaint."""
         context = self.browser.new_context(base_url=url or self.service.url, **options)
         watch = Watch(url or self.service.url)
         watch.over(context)
@@ -126,7 +126,7 @@ def sign_in(page: Page) -> None:
 
 
 def barriers(page: Page, *rules: str) -> list[str]:
-    """Return what keeps people out, by axe's rules, or by these of them."""
+    """Return the violations of axe's accessibility rules, or of these of them."""
     if not page.evaluate("'axe' in window"):
         page.evaluate(AXE.read_text())
     options = {"runOnly": rules} if rules else {}

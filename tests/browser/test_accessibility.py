@@ -1,4 +1,4 @@
-"""The chat page for everybody: by keyboard alone, in light and dark, on a phone, with a screen reader."""
+"""Accessibility of the chat page: keyboard, light and dark, phone, screen reader."""
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -17,7 +17,7 @@ def overflow(page: Page) -> int:
 
 
 @pytest.mark.parametrize("width", [390, 1440])
-def test_nothing_keeps_people_out(environment: Environment, width: int) -> None:
+def test_axe_finds_no_violation(environment: Environment, width: int) -> None:
     found: dict[str, list[str]] = {}
 
     def look(name: str, *but: str) -> None:

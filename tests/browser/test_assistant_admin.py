@@ -1,4 +1,4 @@
-"""The admin's pages of agents, conversations and documents in a real browser, for everybody."""
+"""The admin's pages of agents, conversations, documents and keys in a real browser, with axe."""
 
 import re
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def admin(environment: Environment) -> Iterator[Page]:
 
 
 def look(page: Page) -> None:
-    """See that the page fits and keeps nobody out, in both schemes and widths."""
+    """Check overflow and accessibility in both color schemes and widths."""
     for width in (390, 1440):
         page.set_viewport_size({"width": width, "height": 900})
         for scheme in ("light", "dark"):

@@ -1,4 +1,4 @@
-"""The admin's page of a batch in a real browser: it moves by itself, and an operator's buttons do what they say."""
+"""The admin's page of a batch in a real browser: live progress, cancel, retry, download."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""The chat page, in a real browser: asking, stopping, leaving, coming back, and answers that nobody should trust."""
+"""The chat page in a real browser: ask, stop, leave, come back, and hostile answers."""
 
 import re
 from collections.abc import Iterator

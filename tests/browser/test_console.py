@@ -1,4 +1,4 @@
-"""The admin's front page in a real browser: drawn under the policy, for everybody, in light and dark."""
+"""The admin's front page in a real browser: charts under the Content-Security-Policy, accessible, light and dark."""
 
 import pytest
 import requests

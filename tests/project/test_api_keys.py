@@ -1,4 +1,4 @@
-"""What limits an API key limits each item of a batch that is sent with it, at once and in the background."""
+"""An API key's limits apply to each item of a batch, in a request and in the background."""
 
 import json
 from collections.abc import Iterator
@@ -32,16 +32,16 @@ def ada(db: None) -> User:  # noqa: F811
     return User.objects.create_user("ada")
 
 
-def carried_out(key: APIKey, items: list[dict[str, Any]], background: bool) -> list[tuple[int, str]]:
+def run_batch(key: APIKey, items: list[dict[str, Any]], background: bool) -> list[tuple[int, str]]:
     """Send a batch and return what its items were answered: the status, and what went wrong."""
     named = [{"id": str(position), **item} for position, item in enumerate(items)]
     headers = {"authorization": f"Bearer {key.secret}"} | ({"prefer": "respond-async"} if background else {})
     sent = Client().post("/api/batch", {"requests": named}, content_type="application/json", headers=headers)
-    answers = sent.json()["responses"] if not background else worked_on(sent["Location"], key.user)
+    answers = sent.json()["responses"] if not background else background_results(sent["Location"], key.user)
     return [(answer["status"], answer.get("error", "")) for answer in answers]
 
 
-def worked_on(location: str, user: User) -> list[Any]:
+def background_results(location: str, user: User) -> list[Any]:
     call_command("run_batches", drain=True)
     reader = Client()
     reader.force_login(user)
@@ -53,13 +53,13 @@ def worked_on(location: str, user: User) -> list[Any]:
 def test_items_need_the_keys_scopes(ada: User, background: bool) -> None:
     key, _ = APIKey.issue(user=ada, name="test", scopes=["batches", "tools"])
     refusal = "This API key may not call this: its scopes are batches, tools."
-    assert carried_out(key, [LIST, CHAT], background) == [(200, ""), (403, refusal)]
+    assert run_batch(key, [LIST, CHAT], background) == [(200, ""), (403, refusal)]
 
 
 @pytest.mark.parametrize("background", [False, True])
 def test_items_count_as_the_keys_requests(ada: User, background: bool) -> None:
     key, _ = APIKey.issue(user=ada, name="test", requests_per_minute=3)
-    statuses = [status for status, _ in carried_out(key, [LIST] * 3, background)]
+    statuses = [status for status, _ in run_batch(key, [LIST] * 3, background)]
     assert sorted(statuses) == [200, 200, 429]
 
 
@@ -67,6 +67,6 @@ def test_items_count_as_the_keys_requests(ada: User, background: bool) -> None:
 def test_items_are_refused_when_the_keys_tokens_are_used_up(ada: User, background: bool) -> None:
     key, _ = APIKey.issue(user=ada, name="test", tokens_per_month=10)
     MonthlyUsage.objects.create(user=ada, api_key=key, month=month_of(timezone.now()), input_tokens=10)
-    answers = carried_out(key, [CHAT, LIST, CHAT], background)
+    answers = run_batch(key, [CHAT, LIST, CHAT], background)
     assert [status for status, _ in answers] == [429, 200, 429]
     assert answers[0][1].startswith("This API key has used the 10 tokens of this month;")

@@ -1,4 +1,4 @@
-"""Every path of the API and of the admin, every method, every caller: what is another's is as if it weren't there."""
+"""Authorization: on every path of the API and of the admin, by every method, another caller's objects seem absent."""
 
 import json
 import re
@@ -21,8 +21,8 @@ from tests.assistant.conftest import db  # noqa: F401  # a fixture
 
 SECRET = "what only Ada may read"
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-# What a path's parameters name: of Ada's, and of nobody's.
-NOBODYS = {"message_id": "msg_none", "conversation_id": "conv_none", "batch_id": "batch_none", "name": "none"}
+# Path parameters that name no object.
+MISSING = {"message_id": "msg_none", "conversation_id": "conv_none", "batch_id": "batch_none", "name": "none"}
 
 
 def routes(patterns: Any, prefix: str = "") -> Iterator[str]:
@@ -55,7 +55,7 @@ class Owner:
     ids: dict[str, str]
 
     def rows(self) -> list[Any]:
-        """Return all that is hers, as it is now."""
+        """Return all that is existing, as it is now."""
         kinds = (Conversation, Message, Batch, BatchItem)
         return [list(kind.objects.order_by("pk").values()) for kind in kinds]  # type: ignore[attr-defined]  # models
 
@@ -118,20 +118,20 @@ STRANGERS: list[Callable[[], tuple[Client, dict[str, str]]]] = [
 ]
 
 
-def told(response: Any) -> tuple[int, str]:
-    """Return what a caller hears."""
+def outcome(response: Any) -> tuple[int, str]:
+    """Return the status and body that a caller receives."""
     content = b"".join(response) if response.streaming and not response.is_async else getattr(response, "content", b"")
     return response.status_code, content.decode()
 
 
 def call(client: Client, method: str, path: str, headers: dict[str, str]) -> tuple[int, str]:
-    return told(client.generic(method, path, "{}", content_type="application/json", headers=headers))
+    return outcome(client.generic(method, path, "{}", content_type="application/json", headers=headers))
 
 
-def test_there_are_doors() -> None:
+def test_the_routes_are_found() -> None:
     assert len(API) > 15
     assert len(NAMING) > 10
-    assert {name for route in API for name in re.findall(r"<(?:\w+:)?(\w+)>", route)} == NOBODYS.keys()
+    assert {name for route in API for name in re.findall(r"<(?:\w+:)?(\w+)>", route)} == MISSING.keys()
 
 
 @pytest.mark.parametrize("stranger", STRANGERS)
@@ -142,12 +142,12 @@ def test_what_is_anothers_is_as_if_it_were_not_there(
     before = ada.rows()
     for route in NAMING:
         if "<str:name>" in route:
-            continue  # tools are nobody's
+            continue  # tools have no owner
         for method in METHODS:
-            hers = call(client, method, filled(route, ada.ids), headers)
-            nobodys = call(client, method, filled(route, NOBODYS), headers)
-            assert hers == nobodys, (method, route)
-            assert method == "OPTIONS" or hers[0] in (401, 403, 404, 405), (method, route)
+            existing = call(client, method, filled(route, ada.ids), headers)
+            missing = call(client, method, filled(route, MISSING), headers)
+            assert existing == missing, (method, route)
+            assert method == "OPTIONS" or existing[0] in (401, 403, 404, 405), (method, route)
     assert ada.rows() == before
 
 
@@ -161,7 +161,7 @@ def test_no_list_and_no_answer_shows_what_is_anothers(
         for method in METHODS:
             _, content = call(client, method, filled(route, ada.ids), headers)
             assert SECRET not in content, (method, route)
-            assert not any(ada.ids[name] in content for name in NOBODYS if name != "name"), (method, route)
+            assert not any(ada.ids[name] in content for name in MISSING if name != "name"), (method, route)
     assert ada.rows() == before
 
 
@@ -174,19 +174,19 @@ def test_naming_what_is_anothers_in_a_body_tells_nothing(
 
     def ask(conversation: str) -> tuple[int, str]:
         body = json.dumps({"message": "Hi", "conversation_id": conversation})
-        return told(client.post("/api/agent/chat", body, content_type="application/json", headers=headers))
+        return outcome(client.post("/api/agent/chat", body, content_type="application/json", headers=headers))
 
     assert ask(ada.ids["conversation_id"]) == ask("conv_none")
     item = {"id": "a", "method": "GET", "path": f"/api/conversations/{ada.ids['conversation_id']}"}
     batch = json.dumps({"requests": [item]})
     keyed = headers | {"idempotency-key": "k"}
-    status, content = told(client.post("/api/batch", batch, content_type="application/json", headers=keyed))
+    status, content = outcome(client.post("/api/batch", batch, content_type="application/json", headers=keyed))
     assert status == 200
     assert [answer["status"] for answer in json.loads(content)["responses"]] == [404]
     assert all(row in after for rows, after in zip(before, ada.rows(), strict=True) for row in rows)
 
 
-def test_the_owner_comes_in_by_the_same_doors(ada: Owner) -> None:
+def test_the_owner_uses_the_same_routes(ada: Owner) -> None:
     paths = ["/api/conversations/<conversation_id>", "/api/agent/messages/<message_id>", "/api/batch/<batch_id>"]
     for path in paths:
         assert call(Client(), "GET", filled(path, ada.ids), ada.key)[0] == 200
@@ -208,17 +208,17 @@ def test_the_admin_is_for_staff(stranger: Callable[[], tuple[Client, dict[str, s
 
 def test_staff_sees_in_the_admin_what_they_were_allowed_and_changes_nothing(ada: Owner) -> None:
     client, _ = staff_viewer()
-    nobody = Client()
-    nobody.force_login(User.objects.create_user("mallory", is_staff=True))
+    unprivileged = Client()
+    unprivileged.force_login(User.objects.create_user("mallory", is_staff=True))
     before = ada.rows()
     for label in ADMIN:
         path = f"/admin/{label.replace('.', '/')}/"
-        assert nobody.get(path).status_code in (403, 404), label
+        assert unprivileged.get(path).status_code in (403, 404), label
         assert client.get(path).status_code in ((403,) if label in FOR_SUPERUSERS else (200, 404)), label
         assert client.post(f"{path}add/", {}).status_code in (403, 404), label
     for kind, name in (("assistant/conversation", "conversation_id"), ("batching/batch", "batch_id")):
         for action in ("change", "delete"):
             path = f"/admin/{kind}/{quote(ada.ids[name])}/{action}/"
             assert client.post(path, {"post": "yes"}).status_code == 403
-            assert nobody.get(path).status_code == 403
+            assert unprivileged.get(path).status_code == 403
     assert ada.rows() == before

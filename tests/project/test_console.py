@@ -22,7 +22,7 @@ ADMIN = "/admin/"
 
 
 def client(*permissions: str) -> Client:
-    """Return a client of somebody with these permissions; without any, of a superuser."""
+    """Return a client of a user with these permissions; without any, of a superuser."""
     made = User.objects.create_user if permissions else User.objects.create_superuser
     user: User = made("operator", password="x", is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))

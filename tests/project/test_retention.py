@@ -1,4 +1,4 @@
-"""What is older than it is kept goes, and so does all of a person's, and nothing else."""
+"""Retention: old rows are deleted, and all rows of a deleted person, and nothing else."""
 
 from datetime import timedelta
 from io import StringIO

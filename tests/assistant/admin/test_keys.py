@@ -1,4 +1,4 @@
-"""Keys in the admin: made, shown once, limited, revoked; what was spent; and nobody sees it but a superuser."""
+"""API keys in the admin: created, shown once, limited, revoked; their usage; visible to superusers only."""
 
 import logging
 import re
@@ -106,7 +106,7 @@ def test_a_key_is_not_deleted_but_with_its_user(admin: Client, ada: User) -> Non
     assert not APIKey.objects.exists()
 
 
-def test_nobody_but_a_superuser_sees_keys_and_what_was_spent(ada: User) -> None:
+def test_only_a_superuser_sees_keys_and_usage(ada: User) -> None:
     key, _ = APIKey.issue(user=ada, name="laptop")
     row = spent(ada, key)
     client = Client()

@@ -82,7 +82,7 @@ def test_what_has_changed_since_is_found_as_it_is(found: PreparedQuery[APIKey]) 
 
 @pytest.mark.django_db(transaction=True)
 def test_it_holds_no_threads_connection(found: PreparedQuery[APIKey]) -> None:
-    """Some are closed only when nobody has them any more."""
+    """Some are closed only when they are no longer referenced."""
     held: list[Any] = []
 
     def look() -> None:

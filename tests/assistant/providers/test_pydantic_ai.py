@@ -132,7 +132,7 @@ FAULTS = {
     ),
     "too long elsewhere": (exceptions.ModelContextWindowExceededError("m", "no"), errors.ContextTooLong, False),
     "too slow": (exceptions.ModelTimeoutError("m", "no"), errors.ModelTimeout, True),
-    "nobody there": (exceptions.ModelConnectionError("m", "no", phase="connect"), errors.ModelUnreachable, True),
+    "unreachable": (exceptions.ModelConnectionError("m", "no", phase="connect"), errors.ModelUnreachable, True),
     "hang-up": (exceptions.ModelConnectionError("m", "no", phase="read"), errors.ModelError, True),
     "odd": (exceptions.UnexpectedModelBehavior("no"), errors.ModelError, False),
     "a bug": (RuntimeError("no"), errors.ModelError, False),

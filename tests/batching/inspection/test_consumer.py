@@ -66,7 +66,7 @@ async def hear_until(socket: Any, condition: Any) -> dict[str, Any]:
 
 
 async def closed_with(socket: Any) -> int:
-    """Return the code with which the connection is closed, whatever is told before."""
+    """Return the close code, after any number of messages."""
     async with asyncio.timeout(PATIENCE):
         while (message := await socket.receive_output(PATIENCE))["type"] != "websocket.close":
             pass
