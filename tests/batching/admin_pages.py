@@ -20,7 +20,7 @@ def read(admin: Client, batch: Batch, query: str = "") -> str:
     return response.content.decode()
 
 
-def listed(admin: Client, **query: str) -> set[str]:
+def result_ids(admin: Client, **query: str) -> set[str]:
     response = admin.get(f"{LIST}?{urlencode(query)}")
     assert response.status_code == 200
     return {batch.pk for batch in response.context["cl"].result_list}
@@ -34,7 +34,7 @@ def page_named(name: str, batch: Batch, *more: Any) -> str:
     return reverse(f"admin:batching_batch_{name}", args=[batch.pk, *more])
 
 
-def signed_in(*permissions: str, **options: Any) -> Client:
+def sign_in_with(*permissions: str, **options: Any) -> Client:
     user = User.objects.create_user("operator", is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     client = Client(**options)
@@ -42,5 +42,5 @@ def signed_in(*permissions: str, **options: Any) -> Client:
     return client
 
 
-def logged() -> list[tuple[str, str]]:
+def log_entries() -> list[tuple[str, str]]:
     return [(one.user.get_username(), one.get_change_message()) for one in LogEntry.objects.order_by("pk")]

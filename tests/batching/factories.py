@@ -14,12 +14,12 @@ def make(*items: dict[str, Any], **fields: Any) -> Batch:
     ended = {"status": "completed", "finished_at": began + timedelta(seconds=10), "duration": 10.0, "slowest": 2.5}
     batch = Batch.objects.create(**{"total": len(items), "caller": "x", **ended, **fields})
     BatchItem.objects.bulk_create(
-        BatchItem(batch=batch, position=position, **described(item, began)) for position, item in enumerate(items)
+        BatchItem(batch=batch, position=position, **item_fields(item, began)) for position, item in enumerate(items)
     )
     return batch
 
 
-def described(item: dict[str, Any], began: datetime) -> dict[str, Any]:
+def item_fields(item: dict[str, Any], began: datetime) -> dict[str, Any]:
     item = {"item_id": "a", "method": "GET", "path": "/api/x", "started": 0.0, "finished": 1.0, "status": 200, **item}
     started, finished = item.pop("started"), item.pop("finished")
     item.setdefault(
@@ -33,7 +33,7 @@ def described(item: dict[str, Any], began: datetime) -> dict[str, Any]:
 
 def background(*items: dict[str, Any], **fields: Any) -> Batch:
     """Make a background batch that has ended, with counts as its items have it."""
-    states = [described(item, BEGAN)["state"] for item in items]
+    states = [item_fields(item, BEGAN)["state"] for item in items]
     counts = {"succeeded": states.count("succeeded"), "failed": states.count("failed")}
     origin = {"scheme": "http", "server": ["", 0], "client": ["", 0], "root_path": "", "headers": {}}
     identity = {"authenticator": "", "in_session": False, "passed_csrf": True, "key": None}

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from batching.admin import CANCELLED
 from batching.models import Batch, BatchItem
-from tests.batching.admin_pages import LIST, listed, logged, page_named, read, signed_in
+from tests.batching.admin_pages import LIST, log_entries, page_named, read, result_ids, sign_in_with
 from tests.batching.conftest import page_of
 from tests.batching.factories import QUEUED, background, make, running
 
@@ -34,7 +34,7 @@ def test_a_batch_that_nobody_signed_in_for_is_anonymous(admin: Client) -> None:
 
 
 def test_an_empty_list_opens(admin: Client) -> None:
-    assert listed(admin) == set()
+    assert result_ids(admin) == set()
     assert "0 batches" in admin.get(LIST).content.decode()
 
 
@@ -46,7 +46,7 @@ def test_the_list_has_as_many_queries_for_fifty_as_for_one(admin: Client) -> Non
     for number in range(49):
         make({}, {}, owner=User.objects.create_user(f"user{number}"))
     with CaptureQueriesContext(connection) as fifty:
-        assert len(listed(admin)) == 50
+        assert len(result_ids(admin)) == 50
     assert len(fifty) == len(one)
 
 
@@ -61,7 +61,7 @@ def test_the_list_filters_by_state_outcome_time_and_caller(admin: Client) -> Non
         ({"caller": "anonymous"}, {late}),
         ({"caller": "signed-in"}, {good}),
     ):
-        assert listed(admin, **query) == found, query
+        assert result_ids(admin, **query) == found, query
 
 
 def test_the_list_sorts_by_each_column_and_shows_each_batch_once(admin: Client) -> None:
@@ -89,13 +89,13 @@ def test_a_search_finds_ids_owners_and_paths(admin: Client) -> None:
         (" ", {one, two}),
         ("nothing", set()),
     ):
-        assert listed(admin, q=term) == found, term
+        assert result_ids(admin, q=term) == found, term
 
 
 def test_a_search_looks_within_the_filters(admin: Client) -> None:
     make({"path": "/api/here"})
     expired = make({"path": "/api/here"}, status="expired").pk
-    assert listed(admin, q="/here", status__exact="expired") == {expired}
+    assert result_ids(admin, q="/here", status__exact="expired") == {expired}
 
 
 def test_batches_are_read_and_not_edited(admin: Client) -> None:
@@ -115,7 +115,7 @@ def test_who_may_view_batches_reads_them_and_deletes_none(db: None) -> None:
     assert client.get(LIST).status_code == 403
     reader.user_permissions.add(Permission.objects.get(codename="view_batch"))
     batch = make({})
-    assert listed(client) == {batch.pk}
+    assert result_ids(client) == {batch.pk}
     assert "200 OK" in read(client, batch)
     client.post(reverse("admin:batching_batch_delete", args=[quote(batch.pk)]), {"post": "yes"})
     assert Batch.objects.count() == 1
@@ -145,7 +145,7 @@ def test_an_item_that_is_not_there_is_not_found(admin: Client) -> None:
 
 
 def test_a_viewer_sees_batches_and_reads_and_operates_nothing(db: None) -> None:
-    viewer = signed_in("view_batch")
+    viewer = sign_in_with("view_batch")
     batch = running({"request_body": "a secret", "response_body": "an answer"}, {"error": "why", "status": 500})
     page = read(viewer, batch)
     assert "a secret" not in page
@@ -158,11 +158,11 @@ def test_a_viewer_sees_batches_and_reads_and_operates_nothing(db: None) -> None:
         assert viewer.post(page_named(name, batch, *more)).status_code == 403
     batch.refresh_from_db()
     assert batch.status == "running"
-    assert logged() == []
+    assert log_entries() == []
 
 
 def test_a_viewers_page_reads_no_bodies(db: None) -> None:
-    viewer, batch = signed_in("view_batch"), background(*[{"response_body": "x"}] * 30)
+    viewer, batch = sign_in_with("view_batch"), background(*[{"response_body": "x"}] * 30)
     with CaptureQueriesContext(connection) as queries:
         read(viewer, batch)
     assert not any("response_body" in query["sql"] for query in queries)
@@ -171,7 +171,7 @@ def test_a_viewers_page_reads_no_bodies(db: None) -> None:
 
 @pytest.mark.parametrize("name", ["cancel", "retry"])
 def test_what_is_done_needs_a_post_with_a_token(db: None, name: str) -> None:
-    operator = signed_in("view_batch", "operate_batch", enforce_csrf_checks=True)
+    operator = sign_in_with("view_batch", "operate_batch", enforce_csrf_checks=True)
     batch = running(QUEUED)
     assert operator.get(page_named(name, batch)).status_code == 405
     assert operator.post(page_named(name, batch)).status_code == 403
@@ -181,7 +181,7 @@ def test_what_is_done_needs_a_post_with_a_token(db: None, name: str) -> None:
 
 
 def test_an_operator_cancels_and_it_is_logged(db: None) -> None:
-    operator, batch = signed_in("view_batch", "operate_batch"), running({}, QUEUED, QUEUED)
+    operator, batch = sign_in_with("view_batch", "operate_batch"), running({}, QUEUED, QUEUED)
     assert page_named("cancel", batch) in read(operator, batch)
     page = operator.post(page_named("cancel", batch), follow=True).content.decode()
     assert CANCELLED in page
@@ -189,11 +189,11 @@ def test_an_operator_cancels_and_it_is_logged(db: None) -> None:
     assert (batch.status, batch.succeeded, batch.cancelled) == ("cancelled", 1, 2)
     assert page_named("cancel", batch) not in page
     assert "Nothing to cancel" in operator.post(page_named("cancel", batch), follow=True).content.decode()
-    assert logged() == [("operator", "Cancelled.")]
+    assert log_entries() == [("operator", "Cancelled.")]
 
 
 def test_an_operator_retries_in_the_name_of_the_caller(db: None) -> None:
-    ada, operator = User.objects.create_user("ada"), signed_in("view_batch", "operate_batch")
+    ada, operator = User.objects.create_user("ada"), sign_in_with("view_batch", "operate_batch")
     call = json.dumps({"method": "GET", "path": "/api/x", "headers": {}, "body": None, "has_body": False})
     parent = background(
         {},
@@ -215,16 +215,16 @@ def test_an_operator_retries_in_the_name_of_the_caller(db: None) -> None:
     assert batch.items.get().item_id == "bad"
     assert page_of(parent) in page
     assert page_of(batch) in read(operator, parent)
-    assert logged() == [("operator", f"Retried as {batch.pk}."), ("operator", f"Retries {parent.pk}.")]
+    assert log_entries() == [("operator", f"Retried as {batch.pk}."), ("operator", f"Retries {parent.pk}.")]
 
 
 @pytest.mark.parametrize("why", ["nothing failed", "still running", "switched off"])
 def test_what_cannot_be_retried_says_why(db: None, why: str, settings: Any) -> None:
     settings.BATCH_ENABLED = why != "switched off"
-    operator = signed_in("view_batch", "operate_batch")
+    operator = sign_in_with("view_batch", "operate_batch")
     batch = running(QUEUED) if why == "still running" else background({})
     page = operator.post(page_named("retry", batch), follow=True).content.decode()
     said = {"nothing failed": "Nothing of this batch can be retried", "still running": "ended yet"}
     assert said.get(why, "switched off here") in unescape(page)
     assert Batch.objects.count() == 1
-    assert logged() == []
+    assert log_entries() == []

@@ -26,7 +26,7 @@ def form(user: User, **changes: Any) -> dict[str, Any]:
     return {"name": "laptop", "user": user.pk, **changes}
 
 
-def shown(page: str) -> str:
+def secret_on(page: str) -> str:
     found = set(re.findall(r"sk_[\w-]{43}", page))
     assert len(found) == 1
     return found.pop()
@@ -39,15 +39,20 @@ def log() -> list[str]:
 def test_a_key_is_shown_once_and_kept_nowhere(admin: Client, ada: User, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     response = admin.post(f"{KEYS}add/", form(ada))
-    secret = shown(response.content.decode())
+    secret = secret_on(response.content.decode())
     assert "no-store" in response["Cache-Control"]
     headers = {"authorization": f"Bearer {secret}"}
     assert Client().get("/api/agents", headers=headers).status_code == 200
     pages = [KEYS, f"{KEYS}{APIKey.objects.get().pk}/change/", "/admin/"]
-    kept = [admin.get(path).content.decode() for path in pages]
-    kept += [str(admin.cookies), str(list(APIKey.objects.values())), str(list(LogEntry.objects.values())), caplog.text]
-    kept += [str(session.get_decoded()) for session in Session.objects.all()]
-    assert not any(secret[8:] in each for each in kept)
+    places = [admin.get(path).content.decode() for path in pages]
+    places += [
+        str(admin.cookies),
+        str(list(APIKey.objects.values())),
+        str(list(LogEntry.objects.values())),
+        caplog.text,
+    ]
+    places += [str(session.get_decoded()) for session in Session.objects.all()]
+    assert not any(secret[8:] in each for each in places)
 
 
 def test_a_form_that_is_sent_twice_makes_one_key(admin: Client, ada: User) -> None:
@@ -108,7 +113,7 @@ def test_a_key_is_not_deleted_but_with_its_user(admin: Client, ada: User) -> Non
 
 def test_only_a_superuser_sees_keys_and_usage(ada: User) -> None:
     key, _ = APIKey.issue(user=ada, name="laptop")
-    row = spent(ada, key)
+    row = add_usage(ada, key)
     client = Client()
     staff = User.objects.create_user("eve", is_staff=True)
     staff.user_permissions.set(Permission.objects.all())
@@ -124,7 +129,7 @@ def test_only_a_superuser_sees_keys_and_usage(ada: User) -> None:
     assert APIKey.objects.usable().exists()
 
 
-def spent(user: User, key: APIKey | None, tokens: int = 1000) -> MonthlyUsage:
+def add_usage(user: User, key: APIKey | None, tokens: int = 1000) -> MonthlyUsage:
     month = month_of(timezone.now())
     return MonthlyUsage.objects.create(
         user=user, api_key=key, month=month, answers=2, input_tokens=tokens - 1, output_tokens=1
@@ -134,13 +139,13 @@ def spent(user: User, key: APIKey | None, tokens: int = 1000) -> MonthlyUsage:
 def test_what_was_spent_is_shown_with_its_limits(admin: Client, ada: User, bob: User, settings: Any) -> None:
     settings.USER_TOKENS_PER_MONTH = 8000
     key, _ = APIKey.issue(user=ada, name="laptop", tokens_per_month=4000)
-    spent(ada, key)
-    spent(ada, None, 2000)
-    spent(bob, None)
+    add_usage(ada, key)
+    add_usage(ada, None, 2000)
+    add_usage(bob, None)
     Allowance.objects.create(user=ada, tokens_per_month=6000)
     page = admin.get(f"{USAGE}?q=ada").content.decode()
-    told = [re.findall(rf'field-{name} *(?:nowrap)?">([^<]*)<', page) for name in COLUMNS]
-    assert sorted(zip(*told, strict=True)) == [
+    cells = [re.findall(rf'field-{name} *(?:nowrap)?">([^<]*)<', page) for name in COLUMNS]
+    assert sorted(zip(*cells, strict=True)) == [
         ("1,000", "4,000 (25%)", "3,000", "6,000 (50%)"),
         ("2,000", "-", "3,000", "6,000 (50%)"),
     ]
@@ -155,7 +160,7 @@ COLUMNS = ["tokens", "limit_of_key", "tokens_of_user", "limit_of_user"]
 def test_a_list_takes_as_many_queries_for_thirty_as_for_one(admin: Client, ada: User, path: str) -> None:
     def queries(rows: int) -> int:
         for number in range(rows):
-            spent(ada, APIKey.issue(user=ada, name=str(number))[0])
+            add_usage(ada, APIKey.issue(user=ada, name=str(number))[0])
         with CaptureQueriesContext(connection) as captured:
             assert admin.get(path).status_code == 200
         return len(captured)

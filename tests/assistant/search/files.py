@@ -11,12 +11,12 @@ from assistant.models import Document
 
 def add(*paths, **options):
     """Run the command and return what it says, to stdout and stderr together."""
-    said = StringIO()
+    output = StringIO()
     try:
-        call_command("add_documents", *paths, stdout=said, stderr=said, **options)
+        call_command("add_documents", *paths, stdout=output, stderr=output, **options)
     except CommandError as error:
-        said.write(str(error))
-    return said.getvalue()
+        output.write(str(error))
+    return output.getvalue()
 
 
 def rows():

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 from django.test import Client
 
-from tests.batching.admin_pages import LIST, listed
+from tests.batching.admin_pages import LIST, result_ids
 from tests.batching.factories import make
 
 
@@ -17,7 +17,7 @@ def test_the_dates_lead_to_years_months_and_days_that_have_batches(admin: Client
     assert dates(admin, created_at__year="2026") == ["January 2026", "March 2026"]
     march = {"created_at__year": "2026", "created_at__month": "3"}
     assert dates(admin, **march) == ["March 5", "March 29", "March 31"]
-    assert len(listed(admin, **march, created_at__day="29")) == 1
+    assert len(result_ids(admin, **march, created_at__day="29")) == 1
     assert dates(admin, created_at__year="2026", caller="anonymous", q="/api/x") == ["January 2026", "March 2026"]
     assert dates(admin, created_at__year="2025") == []
 

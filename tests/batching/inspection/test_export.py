@@ -8,14 +8,14 @@ from io import StringIO
 import pytest
 from django.test import Client
 
-from tests.batching.admin_pages import logged, page_named, signed_in
+from tests.batching.admin_pages import log_entries, page_named, sign_in_with
 from tests.batching.background import content
 from tests.batching.factories import BEGAN, QUEUED, background, make, running
 
 
 @pytest.fixture
 def reader(committed: None) -> Client:
-    return signed_in("view_batch", "view_batchitem")
+    return sign_in_with("view_batch", "view_batchitem")
 
 
 def test_a_batch_is_downloaded_as_lines(reader: Client) -> None:
@@ -29,7 +29,7 @@ def test_a_batch_is_downloaded_as_lines(reader: Client) -> None:
     assert datetime.fromisoformat(lines[0]["finished_at"]) == BEGAN + timedelta(seconds=1)
     assert lines[1]["state"] == "queued"
     assert "call" not in lines[0]
-    assert logged() == [("operator", "Downloaded as NDJSON.")]
+    assert log_entries() == [("operator", "Downloaded as NDJSON.")]
 
 
 def test_a_batch_is_downloaded_as_a_table_without_formulas(reader: Client) -> None:
@@ -47,7 +47,7 @@ def test_a_batch_is_downloaded_as_a_table_without_formulas(reader: Client) -> No
         for cell in row.values():
             assert not cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d"))
     assert [json.loads(row["request_body"]) for row in table] == bad + good
-    assert logged() == [("operator", "Downloaded as CSV.")]
+    assert log_entries() == [("operator", "Downloaded as CSV.")]
 
 
 def test_a_download_reads_a_slice_at_a_time(reader: Client) -> None:
@@ -59,4 +59,4 @@ def test_a_download_reads_a_slice_at_a_time(reader: Client) -> None:
 def test_there_is_no_other_kind_of_download(reader: Client) -> None:
     assert reader.post(page_named("download", make({}), "exe")).status_code == 404
     assert reader.get(page_named("download", make({}), "csv")).status_code == 405
-    assert logged() == []
+    assert log_entries() == []
