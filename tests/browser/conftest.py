@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 
 from tests.browser.environment import FLAGS, Environment, open_browser, serve_scripted
-from tests.needs import needs
 from tests.processes import Served
+from tests.programs import require_program
 from tests.upstream import Upstream
 
 
@@ -44,7 +44,7 @@ def free_page(tmp_path: Path) -> Iterator[Page]:
 
 @contextmanager
 def chromium(directory: Path, **options: Any) -> Iterator[Page]:
-    program = needs("chromium")
+    program = require_program("chromium")
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
             directory / "profile", executable_path=program, headless=True, args=FLAGS, **options

@@ -10,8 +10,8 @@ from typing import Any
 
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from tests.needs import needs
 from tests.processes import DEVELOPMENT, Served, data_directory, manage, migrated, serving
+from tests.programs import require_program
 from tests.upstream import PATIENCE, Upstream
 
 FLAGS = [
@@ -108,7 +108,7 @@ def serve_scripted() -> Iterator[tuple[Served, Upstream]]:
 @contextmanager
 def open_browser(service: Served, upstream: Upstream) -> Iterator[Environment]:
     """Start a browser for what is served."""
-    program = needs("chromium")
+    program = require_program("chromium")
     expect.set_options(timeout=1_000 * PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, headless=True, args=FLAGS)

@@ -19,8 +19,8 @@ import pytest
 import requests
 import yaml
 
-from tests.needs import needs
 from tests.processes import CLEAN, ROOT
+from tests.programs import require_program
 from tests.streams import check, parse
 from tests.upstream import Hold, Upstream, holding, reply
 from tests.waits import until
@@ -74,10 +74,10 @@ def upstream() -> Iterator[Upstream]:
 
 @pytest.fixture(scope="module")
 def deployment(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    needs("redis-server")
-    needs("nginx", "nginx-light")
+    require_program("redis-server")
+    require_program("nginx", "nginx-light")
     if not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
-        needs("initdb", "postgresql")
+        require_program("initdb", "postgresql")
     it = Deployment(tmp_path_factory.mktemp("deployment"))
     it.directory.parent.chmod(0o755)
     env = CLEAN | {"ASSISTANT_MODEL": "openai:test", "OPENAI_BASE_URL": upstream.url, "THROTTLE_KEY": "100000/second"}
@@ -235,7 +235,7 @@ def test_what_the_proxy_refuses_is_json_too(deployment: Deployment) -> None:
 def test_a_backup_brings_back_what_was_there(deployment: Deployment, upstream: Upstream, tmp_path: Path) -> None:
     """The commands are those of docs/operations.md."""
     for program in ("pg_dump", "pg_restore", "createdb"):
-        needs(program, "postgresql-client")
+        require_program(program, "postgresql-client")
     upstream.script = reply("Kept")
     with deployment.ask() as response:
         response.raw.read()

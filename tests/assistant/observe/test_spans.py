@@ -21,7 +21,7 @@ PROMPT, ANSWER = "What is the zanzibar of prompts?", "The quagga of answers."
 @pytest.fixture
 def kept(settings: Any) -> Iterator[Spans]:
     settings.MIDDLEWARE = [spans.MIDDLEWARE, *settings.MIDDLEWARE]
-    with spans.kept() as them:
+    with spans.record() as them:
         yield them
 
 

@@ -1,10 +1,10 @@
-"""What a test needs of the machine: without it the test is skipped, but in CI that is a failure."""
+"""Programs that a test requires: if one is missing the test is skipped, in CI it fails."""
 
 import os
 import shutil
 
 
-def needs(program: str, package: str | None = None) -> str:
+def require_program(program: str, package: str | None = None) -> str:
     """Return the program's path; `package` is the system package it comes in, where that is named otherwise."""
     if path := shutil.which(program):
         return path
