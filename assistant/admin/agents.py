@@ -23,9 +23,9 @@ class AgentAdmin(admin.ModelAdmin):
     search_fields = ["id", "name", "description"]
     fieldsets = (
         (None, {"fields": ["id", "name", "description", "is_enabled"]}),
-        ("How it answers", {"fields": ["model", "instructions", "tools", "temperature"]}),
+        ("Model and tools", {"fields": ["model", "instructions", "tools", "temperature"]}),
         ("Limits", {"fields": ["max_output_tokens", "max_input_tokens", "max_tool_rounds"]}),
-        ("Who may use it", {"fields": ["is_public", "groups"]}),
+        ("Access", {"fields": ["is_public", "groups"]}),
     )
 
     class Media:

@@ -79,7 +79,7 @@ class APIKeyAdmin(SuperuserOnly, admin.ModelAdmin):
     change_form_template = "admin/assistant/apikey/change_form.html"
     fieldsets = (
         (None, {"fields": ["name", "user"]}),
-        ("What it may call", {"fields": ["scopes"]}),
+        ("Scopes", {"fields": ["scopes"]}),
         ("Limits", {"fields": ["requests_per_minute", "tokens_per_minute", "tokens_per_month"]}),
     )
     HISTORY = ("hint", "spent", "created_at", "last_used_at", "revoked_at")

@@ -46,7 +46,7 @@ class RunningAnswers:
 
 
 class AnswerStatistics:
-    """The answers that were asked for in a period."""
+    """The answers whose questions were asked in a period."""
 
     def __init__(self, period: Period) -> None:
         self.period = period

@@ -125,7 +125,7 @@ def sign_in(page: Page) -> None:
     page.get_by_role("button", name="Log in").click()
 
 
-def barriers(page: Page, *rules: str) -> list[str]:
+def axe_violations(page: Page, *rules: str) -> list[str]:
     """Return the violations of axe's accessibility rules, or of these of them."""
     if not page.evaluate("'axe' in window"):
         page.evaluate(AXE.read_text())

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.environment import QUESTIONS_LABEL, Environment, barriers
+from tests.browser.environment import QUESTIONS_LABEL, Environment, axe_violations
 from tests.browser.test_chat import RICH, answer, ask, ended
 from tests.upstream import calling, holding, refusing, reply
 
@@ -21,9 +21,9 @@ def test_axe_finds_no_violation(environment: Environment, width: int) -> None:
     found: dict[str, list[str]] = {}
 
     def look(name: str, *but: str) -> None:
-        found[name] = [each for each in barriers(page) if not any(rule in each for rule in but)]
+        found[name] = [each for each in axe_violations(page) if not any(rule in each for rule in but)]
         page.emulate_media(color_scheme="dark")
-        found[f"{name}, dark"] = barriers(page, "color-contrast")
+        found[f"{name}, dark"] = axe_violations(page, "color-contrast")
         page.emulate_media(color_scheme="light")
         assert overflow(page) <= 0, name
 

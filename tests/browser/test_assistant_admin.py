@@ -7,7 +7,7 @@ import pytest
 import requests
 from playwright.sync_api import Page, expect
 
-from tests.browser.environment import Environment, barriers, sign_in
+from tests.browser.environment import Environment, axe_violations, sign_in
 from tests.browser.test_accessibility import overflow
 from tests.browser.test_chat import HOSTILE, RICH
 from tests.upstream import Hold, calling, holding
@@ -39,7 +39,7 @@ def look(page: Page) -> None:
             page.emulate_media(color_scheme=scheme)
             page.evaluate(SETTLED)
             assert overflow(page) <= 0, (width, scheme)
-            assert barriers(page, *([] if scheme == "light" else ["color-contrast"])) == [], (width, scheme)
+            assert axe_violations(page, *([] if scheme == "light" else ["color-contrast"])) == [], (width, scheme)
     page.emulate_media(color_scheme="light")
 
 

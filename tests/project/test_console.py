@@ -77,7 +77,7 @@ def test_the_last_hour_is_told_in_numbers() -> None:
     populate()
     page = " ".join(read(client()).split())
     for said in (
-        "<b>4</b> asked for",
+        "<b>4</b> answers",
         "<b>4 s</b> p50 <b>4 s</b> p95",
         "<b>250 ms</b> p50",
         "<b>1,200</b> in <b>34</b> out",
@@ -108,7 +108,7 @@ def test_each_number_leads_to_its_rows() -> None:
 def test_a_day_and_a_week_have_more() -> None:
     populate()
     reader = client()
-    assert "<b>5</b> asked for" in read(reader, f"{ADMIN}?period=day")
+    assert "<b>5</b> answers" in read(reader, f"{ADMIN}?period=day")
     assert 'href="?period=week" aria-current="page"' in read(reader, f"{ADMIN}?period=week")
     assert 'href="?period=hour" aria-current="page"' in read(reader, f"{ADMIN}?period=year")
 
