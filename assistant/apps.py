@@ -10,6 +10,6 @@ class AssistantConfig(AppConfig):
         from django.utils.module_loading import autodiscover_modules
 
         from assistant import checks  # noqa: F401  # importing registers them
-        from assistant.tools import builtin  # noqa: F401  # the same
+        from assistant.tools import builtin, calculator  # noqa: F401  # importing registers them
 
         autodiscover_modules("tools")

@@ -1,4 +1,4 @@
-"""System checks: what a deployment should know before it serves."""
+"""System checks of the settings."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -23,18 +23,17 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
 
 @register("assistant")
 def check_scopes(**kwargs: Any) -> list[CheckMessage]:
-    """Refuse to take API keys without holding them to their scopes."""
-    from assistant.api.authentication import APIKeyAuthentication  # these want the apps to be there
+    """Refuse API keys whose scopes no permission enforces."""
+    from assistant.api.authentication import APIKeyAuthentication  # they need the app registry
     from assistant.api.permissions import HasScope
 
     if not has(api_settings.DEFAULT_AUTHENTICATION_CLASSES, APIKeyAuthentication):
         return []
     if has(api_settings.DEFAULT_PERMISSION_CLASSES, HasScope):
         return []
-    sentence = (
-        "DEFAULT_PERMISSION_CLASSES has to hold assistant.api.permissions.HasScope: keys would pass their scopes."
-    )
-    return [Error(sentence, id="assistant.E002")]
+    message = "The scopes of API keys aren't enforced."
+    hint = "Add assistant.api.permissions.HasScope to DEFAULT_PERMISSION_CLASSES."
+    return [Error(message, hint=hint, id="assistant.E002")]
 
 
 def has(classes: Iterable[Any], wanted: type) -> bool:

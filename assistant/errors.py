@@ -1,6 +1,6 @@
-"""Every way a call of this app can be refused or fail, by who must act. `wire.errors` renders them.
+"""The errors of this app, by who must act. `wire.errors` renders them.
 
-`message` is a sentence for a person and leaves the process; the cause (`raise ... from`) stays in the log.
+`message` is a sentence for the caller; the cause (`raise ... from`) is only logged.
 """
 
 from wire.errors import WireError
@@ -17,48 +17,48 @@ class CallerError(AssistantError):
     """The caller must change the call."""
 
     status = 400
-    message = "The call can't be carried out as it is."
+    message = "The call is invalid."
 
 
 class NotFound(CallerError):
-    """It doesn't exist, or isn't the caller's."""
+    """The object doesn't exist, or belongs to another caller."""
 
     status = 404
     message = "Not found."
 
 
 class Conflict(CallerError):
-    """Something else is under way; the same call may work once it has ended."""
+    """Another call is still running; the same call may succeed after it."""
 
     status = 409
-    message = "The call conflicts with one that is still running."
+    message = "The call conflicts with one that is still running: try again when that has ended."
 
 
 class ContextTooLong(CallerError):
-    """The model can't take as much text as this call would give it."""
+    """The text of this call exceeds the model's context."""
 
-    message = "The message is too long for this model."
+    message = "The message is too long for this model: shorten it."
 
 
 class Busy(AssistantError):
     """The caller may come back later."""
 
     status = 503
-    message = "Too many answers are being written right now."
+    message = "Too many answers are being written: try again later."
 
 
 class TooManyAnswers(AssistantError):
-    """The caller may come back when one of their answers has ended."""
+    """The caller may come back when one of its answers has ended."""
 
     status = 429
-    message = "Too many of your answers are being written right now."
+    message = "Too many of your answers are being written: try again when one has ended."
 
 
 class Unreachable(AssistantError):
-    """What the processes share can't be reached; the operator must act, and the caller may come back later."""
+    """Redis can't be reached; the operator must act, and the caller may come back later."""
 
     status = 503
-    message = "Answers of other processes can't be reached right now."
+    message = "Answers of other processes can't be reached: try again later."
     retry_after = 5
 
 
@@ -70,14 +70,14 @@ class TokensSpent(AssistantError):
 
 
 class ModelError(AssistantError):
-    """The model failed: it answered with an error, hung up, or sent what can't be read."""
+    """The model failed: its server sent an error or an invalid response, or hung up."""
 
     status = 502
     message = "The model failed."
 
 
 class ModelRefusedCredentials(ModelError):
-    """The model's server doesn't accept our key; the operator must act."""
+    """The model's server refuses the configured key; the operator must act."""
 
     message = "The model's server refused the service's credentials."
 
@@ -96,15 +96,15 @@ class ModelMisconfigured(ModelError):
 
 
 class ModelBusy(ModelError):
-    """The model's server is at its limit; `retry_after` (seconds) is what it said, where it said so."""
+    """The model's server is at its limit; `retry_after` (seconds) is the server's, if it sent one."""
 
     status = 503
-    message = "The model is busy."
+    message = "The model is busy: try again later."
     retry_after = 5
 
 
 class ModelUnreachable(ModelError):
-    """No connection to the model's server."""
+    """The model's server can't be reached."""
 
     status = 502
     message = "The model can't be reached."
@@ -112,7 +112,7 @@ class ModelUnreachable(ModelError):
 
 
 class ModelTimeout(ModelError):
-    """The model was silent for too long, or the answer took longer than it may."""
+    """The model was silent for too long, or the answer exceeded its timeout."""
 
     status = 504
     message = "The model took too long."
@@ -120,14 +120,14 @@ class ModelTimeout(ModelError):
 
 
 class ToolError(AssistantError):
-    """A tool failed; raised by tools with a message that a person or a model may read."""
+    """A tool failed; tools raise it with a message for the caller and the model."""
 
     status = 502
     message = "The tool failed."
 
 
 class ToolTimeout(ToolError):
-    """A tool took longer than it may."""
+    """A tool exceeded its timeout."""
 
     status = 504
     message = "The tool took too long."

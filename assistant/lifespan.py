@@ -7,7 +7,7 @@ from assistant.answers.run import registry
 from assistant.cluster import leases, sharing
 from assistant.conf import get_settings
 from assistant.models import Agent
-from assistant.models.pool import STORING
+from assistant.models.pool import STORE_POOL
 from assistant.providers.base import Model, ModelRequest
 from assistant.providers.registry import get_model
 
@@ -20,10 +20,12 @@ async def startup() -> None:
     sharing.check_settings()
     model = get_model(get_settings().ASSISTANT_MODEL)
     await model.start()
-    await STORING.run(leases.sweep)
+    await STORE_POOL.run(leases.sweep)
     registry.keeper.hold()
     if model.capacity is not None:
-        instructions = await STORING.run(lambda: Agent.objects.filter(pk="default").values_list("instructions").first())
+        instructions = await STORE_POOL.run(
+            lambda: Agent.objects.filter(pk="default").values_list("instructions").first()
+        )
         await asyncio.gather(*(warm(model, *(instructions or ("",))) for _ in range(PLACES)))
 
 

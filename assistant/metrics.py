@@ -1,6 +1,6 @@
-"""Metrics for Prometheus, in its client's own registry: importing this switches them on.
+"""Prometheus metrics in the client's default registry: importing this module enables them.
 
-It needs the extra `metrics`. Labels are few: names of agents, models and tools, never a caller or a message.
+It needs the extra `metrics`. Labels are names of agents, models and tools, never callers or messages.
 """
 
 from typing import Any
@@ -17,9 +17,9 @@ from assistant.tools.toolbox import Tool
 RUNNING = Gauge("assistant_answers_running", "Answers that are being written.")
 STREAMS = Gauge("assistant_streams_open", "Streams and plain calls that read an answer as it is written.")
 ANSWERS = Counter("assistant_answers", "Answers that have ended.", ["agent", "outcome"])
-# Without labels it is there before the first one: of what begins at one, Prometheus sees no increase.
+# Without labels it exists before the first count: Prometheus sees no increase in a counter that starts at one.
 INTERRUPTED = Counter("assistant_answers_interrupted", "Answers that ended because their process stopped or died.")
-REFUSED = Counter("assistant_answers_refused", "Answers that there was no place for.", ["reason"])
+REFUSED = Counter("assistant_answers_refused", "Answers that were refused at a limit.", ["reason"])
 MODEL_ERRORS = Counter("assistant_model_errors", "Failures of models.", ["model", "kind"])
 TOKENS = Counter("assistant_tokens", "Tokens of answers that have ended.", ["model", "direction"])
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -43,7 +43,7 @@ TOOLS = Histogram(
 )
 GAP = Histogram(
     "assistant_token_gap_seconds",
-    "Between an answer's token events, of which there is at most one in 25 ms.",
+    "Between an answer's token events, at most one per 25 ms.",
     buckets=(0.03, 0.04, 0.05, 0.075, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
 RUNNING.set_function(lambda: admission.taken().get((PROCESS, ""), 0))

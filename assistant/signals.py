@@ -1,13 +1,13 @@
-"""What observers may listen to. Receivers run in the event loop, between the events of answers: they may not wait.
+"""Signals for observers. Receivers run in the event loop, between the events of answers: they must not block.
 
 `answer_refused` (sender `Admission`): `bound`, the `Bound` that is full.
-`reader_came`, `reader_left` (sender `Run`): somebody reads a running answer along, as a stream or for a plain call.
-`token_sent` (sender `Coalescer`): `gap`, the seconds since the token event before; not for an answer's first one.
-`answer_ended` (sender `Run`, or `Keeper` where the answer's process is gone): `message`, a `Message` with how it ended,
-and `error`, what went wrong or None.
-`tool_ended` (sender `Tool`): `tool`, the `Tool`, `error`, what went wrong or None, and `seconds`, what the call took.
+`reader_came`, `reader_left` (sender `Run`): a reader starts or stops reading a running answer, as a stream or not.
+`token_sent` (sender `Coalescer`): `gap`, the seconds since the previous token event; not sent for the first one.
+`answer_ended` (sender `Run`, or `Keeper` if the answer's process has died): `message`, the stored `Message`, and
+`error`, the exception or None.
+`tool_ended` (sender `Tool`): `tool`, the `Tool`, `error`, the exception or None, and `seconds`, the call's duration.
 
-What a receiver raises is logged and changes nothing.
+Exceptions of receivers are logged and ignored.
 """
 
 from django.dispatch import Signal

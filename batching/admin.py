@@ -1,4 +1,4 @@
-"""The admin: batches to watch, to inspect and to operate, and what became of each of their items."""
+"""The admin of batches: watch, inspect, cancel, retry and download them."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -6,7 +6,6 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import quote
-from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
@@ -15,7 +14,6 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, get_script_prefix, path, reverse
-from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
@@ -26,86 +24,50 @@ from batching.background import accept, celery, embedded, queue
 from batching.conf import get_settings
 from batching.errors import BatchError
 from batching.inspection import curl, export
+from batching.inspection.badges import batch_badge
 from batching.inspection.dates import DatedBatches
-from batching.inspection.inspection import PAGE_ROOM, Choice, Inspection, choice_of, mark_of_batch
-from batching.inspection.live import SOCKET, live
+from batching.inspection.item_filter import ItemFilter, parse_filter
+from batching.inspection.item_list import PAGE_CHARS, ItemList
+from batching.inspection.list_filters import CallerFilter, DurationFilter, OutcomeFilter
+from batching.inspection.live_progress import SOCKET, live_progress
 from batching.inspection.overview import Overview
 from batching.items.request_factory import factory_of
 from batching.models import Batch, BatchItem, Webhook
 from batching.records.masking import masked_address
-from wire.admin import ReadOnly
+from wire.admin import ReadOnly, format_time, missing_permissions, users_named
 from wire.asgi.threads import give_connections_back
 from wire.observe.durations import format_duration
 from wire.observe.request_id import request_id
 
-# What may be done beside viewing: cancelling and retrying; reading what was asked and answered.
-OPERATE, READ = "batching.operate_batch", "batching.view_batchitem"
+# Permissions beside viewing: cancel and retry batches; read requests and responses.
+OPERATE_PERMISSION, READ_PERMISSION = "batching.operate_batch", "batching.view_batchitem"
 
-# Finding a path may read every item; it stops at so many batches.
-MOST_FOUND = 1_000
-MOST_RETRIES = 10
+# A search for a path may read every item; it stops at so many batches.
+MAX_RESULTS = 1_000
+MAX_RETRIES = 10
 
 PAGE = "admin:batching_batch_change"
 
-
-class OutcomeFilter(admin.SimpleListFilter):
-    title = "outcome"
-    parameter_name = "outcome"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("failures", "with failed items"), ("successes", "all items succeeded")]
-
-    def queryset(self, request: HttpRequest, batches: QuerySet[Batch]) -> QuerySet[Batch]:
-        match self.value():
-            case "failures":
-                return batches.filter(failed__gt=0)
-            case "successes":
-                return batches.filter(failed=0, status=Batch.Status.COMPLETED)
-        return batches
+CANCELLED = "Cancelled: no more items of this batch start."
 
 
-class DurationFilter(admin.SimpleListFilter):
-    title = "total time"
-    parameter_name = "seconds"
-    choice_seconds = ("1", "5", "30")
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(seconds, f"{seconds} s and longer") for seconds in self.choice_seconds]
-
-    def queryset(self, request: HttpRequest, batches: QuerySet[Batch]) -> QuerySet[Batch]:
-        seconds = self.value()
-        return batches.filter(duration__gte=seconds) if seconds in self.choice_seconds else batches
-
-
-class CallerFilter(admin.SimpleListFilter):
-    """No list of the owners: there may be as many as there are users."""
-
-    title = "caller"
-    parameter_name = "caller"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("signed-in", "signed in"), ("anonymous", "anonymous")]
-
-    def queryset(self, request: HttpRequest, batches: QuerySet[Batch]) -> QuerySet[Batch]:
-        match self.value():
-            case "signed-in":
-                return batches.filter(owner__isnull=False)
-            case "anonymous":
-                return batches.filter(owner=None)
-        return batches
-
-
-CALL = (
+CALL_FIELDSET = (
     "The call",
     {
         "classes": ("collapse",),
         "fields": (("request_id", "client_address"), ("idempotency_key", "lease_expires_at")),
     },
 )
-TIMES = ("total_time", "slowest_item", "when", "ended")
-IN_A_REQUEST = ((None, {"fields": (("state", "caller_name"), ("item_count", "successes", "failures"), TIMES)}), CALL)
+TIME_FIELDS = ("total_time", "slowest_item", "when", "ended")
+FIELDSETS = (
+    (None, {"fields": (("state", "caller_name"), ("item_count", "successes", "failures"), TIME_FIELDS)}),
+    CALL_FIELDSET,
+)
 # Its state and counts are shown as they change.
-IN_THE_BACKGROUND = ((None, {"fields": (("caller_name", "priority", "retried", "retries"), TIMES, "told")}), CALL)
+BACKGROUND_FIELDSETS = (
+    (None, {"fields": (("caller_name", "priority", "retried", "retries"), TIME_FIELDS, "webhook_state")}),
+    CALL_FIELDSET,
+)
 
 
 @admin.register(Batch)
@@ -115,10 +77,10 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
     list_filter = ("status", OutcomeFilter, DurationFilter, CallerFilter)
     list_per_page = 50
     date_hierarchy = "created_at"
-    search_fields = ("id",)  # that there is a search; get_search_results says what for
+    search_fields = ("id",)  # enables the search; get_search_results implements it
     search_help_text = (
-        "The id of a batch, or how it begins; an X-Request-ID; an owner's name; or a part of an item's path. "
-        f"Finds the newest {MOST_FOUND:,}."
+        "A batch's id or its beginning, an X-Request-ID, an owner's name, or a part of an item's path. "
+        f"Finds the newest {MAX_RESULTS:,}."
     )
     show_full_result_count = False
 
@@ -126,7 +88,7 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
         css = {"all": ("batching/admin.css",)}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Batch]:
-        # A join instead would have SQLite read the batches in the order of their owners: 2 s for a sort of 100,000.
+        # A join would have SQLite read the batches in the order of their owners: 2 s to sort 100,000.
         return DatedBatches(Batch).prefetch_related("owner")
 
     def get_deleted_objects(
@@ -136,79 +98,79 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
         batches = list(objs)
         lines = [f"{batch} and its {batch.total} items" for batch in batches]
         counts = {"batches": len(batches), "items": sum(batch.total for batch in batches)}
-        lacking = set() if self.has_delete_permission(request) else {str(self.opts.verbose_name)}
-        return lines, counts, lacking, []
+        return lines, counts, missing_permissions(self, request), []
 
     def get_search_results(
         self, request: HttpRequest, batches: QuerySet[Batch], term: str
     ) -> tuple[QuerySet[Batch], bool]:
-        """Look for what has this name; if nothing has, for paths that contain it."""
+        """Find batches by id, request id or owner; if there are none, by a part of an item's path."""
         term = term.strip()
         if not term:
             return batches, False
-        named = Q(pk__startswith=term) | Q(request_id=term) | Q(owner__in=named_users(term))
+        named = Q(pk__startswith=term) | Q(request_id=term) | Q(owner__in=users_named(term))
         paths = BatchItem.objects.filter(batch=OuterRef("pk"), path__icontains=term)
-        # Looked up here, once: the page counts what is found and then reads it.
-        found = newest(batches.filter(named)) or newest(batches.filter(Exists(paths)))
-        return batches.filter(pk__in=found), False
+        # Evaluated once: the page both counts and reads the results.
+        get_batch = newest(batches.filter(named)) or newest(batches.filter(Exists(paths)))
+        return batches.filter(pk__in=get_batch), False
 
     def get_fieldsets(self, request: HttpRequest, obj: Batch | None = None) -> Any:
-        return IN_THE_BACKGROUND if obj and obj.is_background else IN_A_REQUEST
+        return BACKGROUND_FIELDSETS if obj and obj.is_background else FIELDSETS
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        batch, choice, bodies = context["original"], choice_of(request.GET), request.user.has_perm(READ)
+        batch, item_filter = context["original"], parse_filter(request.GET)
+        may_read = request.user.has_perm(READ_PERMISSION)
         context |= {
-            "choice": choice,
-            "overview": Overview(batch, choice),
-            "inspection": Inspection(batch, choice, bodies=bodies),
-            "may_read": bodies,
-            "may_operate": request.user.has_perm(OPERATE),
+            "item_filter": item_filter,
+            "overview": Overview(batch, item_filter),
+            "item_list": ItemList(batch, item_filter, bodies=may_read),
+            "may_read": may_read,
+            "may_operate": request.user.has_perm(OPERATE_PERMISSION),
         }
         if batch.is_background:
-            context |= {"live": live(batch), "socket": f"{get_script_prefix()}{SOCKET}{batch.pk}"}
+            context |= {"live": live_progress(batch), "socket": f"{get_script_prefix()}{SOCKET}{batch.pk}"}
         return super().render_change_form(request, context, *args, **kwargs)
 
-    # The pages of one batch beside the admin's own.
+    # Further pages of a batch.
 
     def get_urls(self) -> list[URLPattern | URLResolver]:  # type: ignore[override]  # a list of both in truth
-        def own(name: str, route: str, view: Callable[..., HttpResponseBase]) -> URLPattern:
+        def route(name: str, route: str, view: Callable[..., HttpResponseBase]) -> URLPattern:
             return path(f"<slug:batch_id>/{route}", self.admin_site.admin_view(view), name=f"batching_batch_{name}")
 
         return [
-            own("progress", "progress/", self.progress_view),
-            own("item", "items/<int:position>/", self.item_view),
-            own("cancel", "cancel/", self.cancel_view),
-            own("retry", "retry/", self.retry_view),
-            own("download", "download.<str:kind>", self.download_view),
+            route("progress", "progress/", self.progress_view),
+            route("item", "items/<int:position>/", self.item_view),
+            route("cancel", "cancel/", self.cancel_view),
+            route("retry", "retry/", self.retry_view),
+            route("download", "download.<str:kind>", self.download_view),
             *super().get_urls(),
         ]
 
-    def found(self, request: HttpRequest, batch_id: str, *permissions: str) -> Batch:
-        """Return a batch to who may view it and has these permissions. Raises `PermissionDenied` and `Http404`."""
+    def get_batch(self, request: HttpRequest, batch_id: str, *permissions: str) -> Batch:
+        """Return a batch for a user with these permissions. Raises `PermissionDenied` and `Http404`."""
         if not self.has_view_permission(request) or not request.user.has_perms(permissions):
             raise PermissionDenied
         batch: Batch = get_object_or_404(self.get_queryset(request), pk=batch_id)
         return batch
 
     def progress_view(self, request: HttpRequest, batch_id: str) -> JsonResponse:
-        """Tell how far a batch is, for pages that have no WebSocket."""
-        return JsonResponse(live(self.found(request, batch_id)).represent())
+        """Return the progress of a batch, for pages without a WebSocket."""
+        return JsonResponse(live_progress(self.get_batch(request, batch_id)).represent())
 
     def item_view(self, request: HttpRequest, batch_id: str, position: int) -> TemplateResponse:
-        batch = self.found(request, batch_id, READ)
-        inspection = Inspection(batch, Choice(first=position, last=position), most_room=PAGE_ROOM)
-        if not inspection.rows:
+        batch = self.get_batch(request, batch_id, READ_PERMISSION)
+        item_list = ItemList(batch, ItemFilter(first=position, last=position), max_chars=PAGE_CHARS)
+        if not item_list.rows:
             raise Http404
-        item = inspection.items[0]
+        item = item_list.items[0]
         context = {
             **self.admin_site.each_context(request),
             "title": f"Item {item}",
             "opts": self.opts,
             "original": batch,
-            "inspection": inspection,
-            "row": inspection.rows[0],
+            "item_list": item_list,
+            "row": item_list.rows[0],
             "command": curl.command(item, f"{request.scheme}://{request.get_host()}"),
             "media": self.media,
         }
@@ -216,36 +178,36 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
 
     @method_decorator(require_POST)
     def cancel_view(self, request: HttpRequest, batch_id: str) -> HttpResponseRedirect:
-        batch = self.found(request, batch_id, OPERATE)
+        batch = self.get_batch(request, batch_id, OPERATE_PERMISSION)
         if batch.is_cancellable:
             queue.cancel(batch)
             self.log_change(request, batch, "Cancelled.")
-            self.message_user(request, "Cancelled: nothing more of this batch starts.", messages.SUCCESS)
+            self.message_user(request, CANCELLED, messages.SUCCESS)
         else:
-            self.message_user(request, "There was nothing to cancel.", messages.WARNING)
-        return HttpResponseRedirect(page_of(batch))
+            self.message_user(request, "Nothing to cancel: this batch has ended.", messages.WARNING)
+        return HttpResponseRedirect(change_url(batch))
 
     @method_decorator(require_POST)
     @transaction.non_atomic_requests
     def retry_view(self, request: HttpRequest, batch_id: str) -> HttpResponseRedirect:
-        """Run what failed again, as its own caller: whoever may operate batches lends them no permission of theirs."""
-        parent = self.found(request, batch_id, OPERATE)
+        """Retry failed items as the batch's caller, without the operator's permissions."""
+        parent = self.get_batch(request, batch_id, OPERATE_PERMISSION)
         current = request_id.get()
         try:
             batch = accept.again(parent, request_id="" if current == "-" else current, settings=get_settings())
         except BatchError as error:
             self.message_user(request, error.message, messages.ERROR)
-            return HttpResponseRedirect(page_of(parent))
+            return HttpResponseRedirect(change_url(parent))
         embedded.wake()
         celery.call_for(batch)
         self.log_change(request, parent, f"Retried as {batch}.")
         self.log_addition(request, batch, f"Retries {parent}.")
         self.message_user(request, f"This batch retries {parent}.", messages.SUCCESS)
-        return HttpResponseRedirect(page_of(batch))
+        return HttpResponseRedirect(change_url(batch))
 
     @method_decorator(require_POST)
     def download_view(self, request: HttpRequest, batch_id: str, kind: str) -> HttpResponseBase:
-        batch = self.found(request, batch_id, READ)
+        batch = self.get_batch(request, batch_id, READ_PERMISSION)
         if kind not in export.FORMATS:
             raise Http404
         media_type, parts = export.FORMATS[kind]
@@ -257,8 +219,8 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
 
     @admin.display(ordering="status")
     def state(self, batch: Batch) -> SafeString:
-        mark = mark_of_batch(batch)
-        return format_html('<span class="batching-mark batching-{}">{}</span>', mark.tone, mark.label)
+        badge = batch_badge(batch)
+        return format_html('<span class="batching-mark batching-{}">{}</span>', badge.tone, badge.label)
 
     @admin.display(description="owner", ordering="owner_id")
     def caller_name(self, batch: Batch) -> SafeString | str:
@@ -283,7 +245,7 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
 
     @admin.display(description="retries of it")
     def retries(self, batch: Batch) -> SafeString | str:
-        links = ((page_of(one), one) for one in batch.retries.only("pk").order_by("-created_at")[:MOST_RETRIES])
+        links = ((change_url(one), one) for one in batch.retries.only("pk").order_by("-created_at")[:MAX_RETRIES])
         return format_html_join(", ", '<a href="{}">{}</a>', links) or "-"
 
     @admin.display(description="retry of")
@@ -297,7 +259,7 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
         return "-" if batch.duration is None else format_duration(batch.duration)
 
     @admin.display(description="webhook")
-    def told(self, batch: Batch) -> str:
+    def webhook_state(self, batch: Batch) -> str:
         webhook = Webhook.objects.filter(batch=batch).first()
         if webhook is None:
             return "-"
@@ -306,26 +268,20 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
 
     @admin.display(description="created at", ordering="created_at")
     def when(self, batch: Batch) -> SafeString:
-        return moment(batch.created_at)
+        return show_time(batch.created_at)
 
     @admin.display(description="finished at")
     def ended(self, batch: Batch) -> SafeString | str:
-        return moment(batch.finished_at) if batch.finished_at else "-"
+        return show_time(batch.finished_at) if batch.finished_at else "-"
 
 
-def page_of(batch: Batch) -> str:
+def change_url(batch: Batch) -> str:
     return reverse(PAGE, args=[quote(batch.pk)])
 
 
-def moment(of: datetime) -> SafeString:
-    """Return a moment to the second in the current time zone."""
-    return format_html('<span class="batching-moment">{}</span>', timezone.localtime(of).strftime("%Y-%m-%d %H:%M:%S"))
-
-
-def named_users(term: str) -> QuerySet[Any]:
-    users = get_user_model()
-    return users._default_manager.filter(**{users.USERNAME_FIELD: term}).values("pk")
+def show_time(moment: datetime) -> SafeString:
+    return format_html('<span class="batching-moment">{}</span>', format_time(moment))
 
 
 def newest(batches: QuerySet[Batch]) -> list[str]:
-    return list(batches.order_by("-created_at", "-pk").values_list("pk", flat=True)[:MOST_FOUND])
+    return list(batches.order_by("-created_at", "-pk").values_list("pk", flat=True)[:MAX_RESULTS])

@@ -3,6 +3,6 @@
 from django.urls import path
 
 from batching.inspection.consumer import BatchConsumer
-from batching.inspection.live import SOCKET
+from batching.inspection.live_progress import SOCKET
 
 websocket_urlpatterns = [path(f"{SOCKET}<slug:batch_id>", BatchConsumer.as_asgi())]

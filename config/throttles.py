@@ -170,7 +170,7 @@ def spend(tokens: int, limits: str, who: tuple[str, ...]) -> None:
 @receiver(answer_ended)
 def charge(message: Message, **kwargs: Any) -> None:
     """Count an answer's tokens in a thread: the event loop, which runs this, may not wait for Redis."""
-    tokens = message.spent.input_tokens + message.spent.output_tokens
+    tokens = message.billed_usage.input_tokens + message.billed_usage.output_tokens
     for purse in purses(message.caller, message.api_key) if tokens else ():
         CHARGING.submit(spend, tokens, *purse)
 

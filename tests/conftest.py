@@ -1,4 +1,4 @@
-"""What holds for every test: with CI=true nothing is skipped, and none leaves anything behind for the next."""
+"""Rules for every test: with CI=true none is skipped, and none changes the environment of the next."""
 
 import os
 from collections.abc import Generator, Iterator

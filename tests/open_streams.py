@@ -12,7 +12,7 @@ from tests.upstream import Script, deltas
 
 # More at once only wait for each other.
 OPENING = 8
-# The model says a token and no more, and nobody loses patience.
+# The model says a token and no more, and no timeout ends it.
 SAYS_LITTLE = Script([*deltas("Hello"), 3_600.0])
 PATIENT = {
     "MODEL_IDLE_TIMEOUT": "3600",

@@ -1,4 +1,4 @@
-"""A Redis of a test's own, behind a socket file: nothing to collide with, and nobody else reaches it."""
+"""A Redis server for one test, behind a socket file that only the test reaches."""
 
 import shutil
 import subprocess
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import redis
 
-from tests.needs import needs
 from tests.processes import PATIENCE, stop
+from tests.programs import require_program
 
 
 @dataclass
@@ -27,7 +27,15 @@ class RedisServer:
         return redis.Redis.from_url(self.url, decode_responses=True)
 
     def start(self) -> None:
-        command = [needs("redis-server"), "--port", "0", "--unixsocket", f"{self.directory}/socket", "--save", ""]
+        command = [
+            require_program("redis-server"),
+            "--port",
+            "0",
+            "--unixsocket",
+            f"{self.directory}/socket",
+            "--save",
+            "",
+        ]
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log)
         end = time.monotonic() + PATIENCE

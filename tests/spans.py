@@ -1,4 +1,4 @@
-"""Spans for tests: kept in memory, by name, and searched for what may not be in them."""
+"""Record the spans of a test: by name, with attributes and texts."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ MIDDLEWARE = "wire.observe.tracing.tracing_middleware"
 
 
 class Spans:
-    """What was exported, each with an interface of ours: names, attributes, who is whose child."""
+    """The exported spans: by name, with attributes and parents."""
 
     def __init__(self) -> None:
         self.exporter = InMemorySpanExporter()
@@ -42,8 +42,8 @@ class Spans:
 
 
 @contextmanager
-def kept() -> Iterator[Spans]:
-    """Switch tracing on until the block ends."""
+def record() -> Iterator[Spans]:
+    """Enable tracing and record spans until the block ends."""
     spans = Spans()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(spans.exporter))

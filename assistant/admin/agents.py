@@ -1,4 +1,4 @@
-"""Agents in the admin: edited with checks that say what is wrong, and tried."""
+"""Agents in the admin: edit them with validation, and try them."""
 
 from typing import Any
 
@@ -9,9 +9,10 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from assistant.admin import readiness
-from assistant.admin.conversations import READ, page_of
+from assistant.admin.conversations import READ_PERMISSIONS, change_url
 from assistant.admin.forms import AgentForm
 from assistant.models import Agent
+from wire.admin import missing_permissions
 
 
 @admin.register(Agent)
@@ -22,9 +23,9 @@ class AgentAdmin(admin.ModelAdmin):
     search_fields = ["id", "name", "description"]
     fieldsets = (
         (None, {"fields": ["id", "name", "description", "is_enabled"]}),
-        ("How it answers", {"fields": ["model", "instructions", "tools", "temperature"]}),
+        ("Model and tools", {"fields": ["model", "instructions", "tools", "temperature"]}),
         ("Limits", {"fields": ["max_output_tokens", "max_input_tokens", "max_tool_rounds"]}),
-        ("Who may use it", {"fields": ["is_public", "groups"]}),
+        ("Access", {"fields": ["is_public", "groups"]}),
     )
 
     class Media:
@@ -35,10 +36,10 @@ class AgentAdmin(admin.ModelAdmin):
 
     def save_model(self, request: HttpRequest, obj: Agent, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
-        if {"model", "tools"}.isdisjoint(form.changed_data) or readiness.faults(obj):
-            return  # nothing to ask the model's server about, or the page says what is wrong anyway
-        for doubt in readiness.doubts(obj):
-            self.message_user(request, doubt, messages.WARNING)
+        if {"model", "tools"}.isdisjoint(form.changed_data) or readiness.problems(obj):
+            return  # nothing to ask the model's server, or the page shows the problem anyway
+        for warning in readiness.warnings(obj):
+            self.message_user(request, warning, messages.WARNING)
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
@@ -46,22 +47,21 @@ class AgentAdmin(admin.ModelAdmin):
         agent: Agent | None = context.get("original")
         if agent:
             context |= {
-                "faults": readiness.faults(agent),
+                "faults": readiness.problems(agent),
                 "api": api_root(),
-                "refusal": refusal(agent, request.user),
-                "conversation_page": page_of("CONVERSATION-ID") if request.user.has_perms(READ) else "",
+                "refusal": refusal_reason(agent, request.user),
+                "conversation_page": change_url("CONVERSATION-ID") if request.user.has_perms(READ_PERMISSIONS) else "",
             }
         return super().render_change_form(request, context, *args, **kwargs)
 
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
     ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
-        """Count the answers that keep an agent instead of listing them: there may be very many."""
+        """Count the answers that protect an agent instead of listing them: there may be very many."""
         agents = list(objs)
         answers = {agent: agent.messages.count() for agent in agents}
         protected = [f"{agent}: {count:,} answers. Disable it instead." for agent, count in answers.items() if count]
-        lacking = set() if self.has_delete_permission(request) else {str(self.opts.verbose_name)}
-        return [str(agent) for agent in agents], {"agents": len(agents)}, lacking, protected
+        return [str(agent) for agent in agents], {"agents": len(agents)}, missing_permissions(self, request), protected
 
     @admin.display(description="name", ordering="name")
     def display_name(self, agent: Agent) -> SafeString:
@@ -71,23 +71,23 @@ class AgentAdmin(admin.ModelAdmin):
     def model_name(self, agent: Agent) -> SafeString:
         return format_html("<bdi>{}</bdi>", agent.model_name)
 
-    @admin.display(description="what is wrong", empty_value="")
+    @admin.display(description="problems", empty_value="")
     def problem(self, agent: Agent) -> SafeString | str:
-        return format_html('<span class="assistant-wrong">{}</span>', " ".join(readiness.faults(agent)))
+        return format_html('<span class="assistant-wrong">{}</span>', " ".join(readiness.problems(agent)))
 
 
 def api_root() -> str | None:
-    """Return where a project has put the API, None where it has none."""
+    """Return the prefix of the API, None if the project doesn't include it."""
     try:
         return reverse("assistant:chat").removesuffix("agent/chat")
     except NoReverseMatch:
         return None
 
 
-def refusal(agent: Agent, user: Any) -> str | None:
-    """Return why the user, as a caller like any other, can't ask the agent."""
+def refusal_reason(agent: Agent, user: Any) -> str | None:
+    """Return why the user can't ask the agent, None if they can."""
     if not agent.is_enabled:
-        return "It is switched off: nobody can ask it."
-    if Agent.objects.named(agent.pk, user) is None:
-        return "It is for groups that you aren't in, so you can't ask it."
+        return "This agent is disabled: enable it to ask it."
+    if Agent.objects.find(agent.pk, user) is None:
+        return "Only members of its groups can ask this agent, and you aren't in one."
     return None

@@ -1,17 +1,14 @@
-"""The admin's list of answers, without their texts: those are read in their conversations."""
-
-from datetime import datetime
+"""The admin's list of answers, without their texts, which the conversations show."""
 
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from assistant.admin.conversations import page_of
+from assistant.admin.conversations import change_url
 from assistant.models import Message
-from wire.admin import ReadOnly
+from wire.admin import ReadOnly, format_time
 from wire.observe.durations import format_duration
 
 
@@ -25,7 +22,7 @@ class AnswerAdmin(ReadOnly, admin.ModelAdmin):
     list_per_page = 50
     ordering = ["-created_at", "-id"]
     search_fields = ["id__startswith", "=caller"]
-    search_help_text = "The id of an answer, or how it begins; or a caller, such as user:1."
+    search_help_text = "An answer's id or its beginning, or a caller, such as user:1."
     show_full_result_count = False
     actions = None
     fields = [
@@ -34,17 +31,17 @@ class AnswerAdmin(ReadOnly, admin.ModelAdmin):
     ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:
-        # What is long isn't read; a join would have SQLite sort them all.
+        # Long columns aren't read; a join would have SQLite sort all rows.
         answers: QuerySet[Message] = super().get_queryset(request)
         return answers.defer("prompt", "text", "events").prefetch_related("conversation__owner")
 
     @admin.display(description="asked at", ordering="created_at")
     def when(self, message: Message) -> str:
-        return moment(message.created_at)
+        return format_time(message.created_at)
 
     @admin.display(description="ended at")
     def ended(self, message: Message) -> str:
-        return moment(message.finished_at) if message.finished_at else "-"
+        return format_time(message.finished_at) if message.finished_at else "-"
 
     @admin.display(description="agent", ordering="agent_id")
     def agent_name(self, message: Message) -> str:
@@ -57,21 +54,17 @@ class AnswerAdmin(ReadOnly, admin.ModelAdmin):
 
     @admin.display(description="first token", ordering="time_to_first_token")
     def first_token(self, message: Message) -> str:
-        return seconds(message.time_to_first_token)
+        return format_seconds(message.time_to_first_token)
 
     @admin.display(ordering="processing_time")
     def time(self, message: Message) -> str:
-        return seconds(message.processing_time)
+        return format_seconds(message.processing_time)
 
     @admin.display(description="conversation")
     def of_conversation(self, message: Message) -> SafeString:
-        page = page_of(message.conversation_id)
+        page = change_url(message.conversation_id)
         return format_html('<a href="{}">{}</a>', page, message.conversation_id)
 
 
-def moment(of: datetime) -> str:
-    return timezone.localtime(of).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def seconds(number: float | None) -> str:
+def format_seconds(number: float | None) -> str:
     return "-" if number is None else format_duration(number)

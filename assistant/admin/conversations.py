@@ -1,10 +1,9 @@
-"""Conversations in the admin: to be read as such."""
+"""Conversations in the admin, shown as such."""
 
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.utils import quote
-from django.contrib.auth import get_user_model
 from django.core.paginator import Paginator
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
@@ -15,10 +14,10 @@ from django.utils.safestring import SafeString
 
 from assistant.admin.transcript import TurnTranscript
 from assistant.models import Conversation, Message
-from wire.admin import ReadOnly
+from wire.admin import ReadOnly, missing_permissions, users_named
 
-# A conversation's title is the first words of what was asked.
-READ = ("assistant.view_conversation", "assistant.view_message")
+# Both, because a conversation's title quotes its first message.
+READ_PERMISSIONS = ("assistant.view_conversation", "assistant.view_message")
 
 TURNS_A_PAGE = 50
 
@@ -42,8 +41,8 @@ class ConversationAdmin(ReadOnly, admin.ModelAdmin):
     list_display = ["name", "caller", "agent_name", "turns", "updated_at"]
     list_filter = [EndingFilter, "agent"]
     list_select_related = ["owner", "agent"]
-    search_fields = ["title"]  # that there is a search; get_search_results says what for
-    search_help_text = "The id of a conversation or a message, an owner's name, or words that were said."
+    search_fields = ["title"]  # enables the search; get_search_results implements it
+    search_help_text = "The id of a conversation or message, an owner's name, or words of the messages."
     date_hierarchy = "updated_at"
     fields = [("caller", "agent_name"), ("created_at", "updated_at"), "id"]
     readonly_fields = ["caller", "agent_name"]
@@ -53,11 +52,11 @@ class ConversationAdmin(ReadOnly, admin.ModelAdmin):
         css = {"all": ["assistant/admin.css"]}
 
     def has_view_permission(self, request: HttpRequest, obj: Conversation | None = None) -> bool:
-        return request.user.has_perms(READ)
+        return request.user.has_perms(READ_PERMISSIONS)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Conversation]:
         conversations: QuerySet[Conversation] = super().get_queryset(request)
-        # Not a join: that would count the turns of all conversations to show a page of them.
+        # A join would count the turns of all conversations to show a page of them.
         own = Message.objects.filter(conversation=OuterRef("pk")).order_by().values("conversation")
         counted = Subquery(own.annotate(count=Count("pk")).values("count"))
         return conversations.annotate(turn_count=Coalesce(counted, 0))
@@ -65,16 +64,14 @@ class ConversationAdmin(ReadOnly, admin.ModelAdmin):
     def get_search_results(
         self, request: HttpRequest, conversations: QuerySet[Conversation], term: str
     ) -> tuple[QuerySet[Conversation], bool]:
-        """Look for what has this name; if nothing has, for what was said."""
+        """Find conversations by id or owner; if there are none, by words of their messages."""
         term = term.strip()
         if not term:
             return conversations, False
-        users = get_user_model()
-        owners = users._default_manager.filter(**{users.USERNAME_FIELD: term})
         of_message = Message.objects.filter(pk=term).values("conversation")
-        named = conversations.filter(Q(pk=term) | Q(pk__in=of_message) | Q(owner__in=owners.values("pk")))
+        named = conversations.filter(Q(pk=term) | Q(pk__in=of_message) | Q(owner__in=users_named(term)))
         return (
-            named if named.exists() else conversations.filter(pk__in=Conversation.objects.saying(term).values("pk"))
+            named if named.exists() else conversations.filter(pk__in=Conversation.objects.matching(term).values("pk"))
         ), False
 
     def get_deleted_objects(
@@ -85,8 +82,7 @@ class ConversationAdmin(ReadOnly, admin.ModelAdmin):
         lines = [f"{each} and its messages" for each in conversations]
         count = Message.objects.filter(conversation__in=conversations).count()
         counts = {"conversations": len(conversations), "messages": count}
-        lacking = set() if self.has_delete_permission(request) else {str(self.opts.verbose_name)}
-        return lines, counts, lacking, []
+        return lines, counts, missing_permissions(self, request), []
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
@@ -113,5 +109,5 @@ class ConversationAdmin(ReadOnly, admin.ModelAdmin):
         return conversation.turn_count  # type: ignore[attr-defined,no-any-return]  # annotated above
 
 
-def page_of(conversation_id: str) -> str:
+def change_url(conversation_id: str) -> str:
     return reverse("admin:assistant_conversation_change", args=[quote(conversation_id)])

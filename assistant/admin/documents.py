@@ -1,4 +1,4 @@
-"""Documents in the admin: added, and what a query finds of them."""
+"""Documents in the admin: add them, and look up the hits of a query."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from assistant.admin.forms import AddForm
-from assistant.admin.lookup import Lookup, look_up
+from assistant.admin.forms import AddDocumentsForm
+from assistant.admin.lookup import LookupResult, run_lookup
 from assistant.models import Document
 from assistant.search import uploads
 from assistant.search.query import MAX_QUERY_CHARS
 from wire.conf import body_max_bytes
 
-# What a form has beside its files: its other fields, and the parts' headers.
+# The size of a form beside its files: its other fields, and the headers of its parts.
 FORM_BYTES = 65_536
 
 
@@ -40,49 +40,49 @@ class DocumentAdmin(admin.ModelAdmin):
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         if not self.has_add_permission(request):
             raise PermissionDenied
-        most_bytes = body_max_bytes() - FORM_BYTES
+        max_bytes = body_max_bytes() - FORM_BYTES
         if request.method == "POST":
-            form = AddForm(request.POST, request.FILES, most_bytes=most_bytes)
-            if form.is_valid() and (stored := self.stored(request, form)):
-                self.message_user(request, f"Added {spoken(stored)}.", messages.SUCCESS)
+            form = AddDocumentsForm(request.POST, request.FILES, max_bytes=max_bytes)
+            if form.is_valid() and (summary := self.store(request, form)):
+                self.message_user(request, f"Added {describe_summary(summary)}.", messages.SUCCESS)
                 return HttpResponseRedirect(reverse("admin:assistant_document_changelist"))
         else:
-            form = AddForm(most_bytes=most_bytes)
-        adminform = AdminForm(form, form.FIELDSETS, {}, model_admin=self)  # type: ignore[arg-type]  # any form will do
-        context = {**self.page(request, "Add documents"), "adminform": adminform, "form": form}
+            form = AddDocumentsForm(max_bytes=max_bytes)
+        adminform = AdminForm(form, form.FIELDSETS, {}, model_admin=self)  # type: ignore[arg-type]  # any form works
+        context = {**self.page_context(request, "Add documents"), "adminform": adminform, "form": form}
         return TemplateResponse(request, "admin/assistant/document/add.html", context)
 
-    def stored(self, request: HttpRequest, form: AddForm) -> uploads.Stored | None:
+    def store(self, request: HttpRequest, form: AddDocumentsForm) -> uploads.UploadSummary | None:
         try:
-            stored = form.put()
-        except uploads.Refused as refused:
-            form.add_error(None, ValidationError(refused.shown))
+            summary = form.store()
+        except uploads.UploadError as error:
+            form.add_error(None, ValidationError(error.messages))
             return None
         names = ", ".join(file.name or "" for file in form.cleaned_data["uploaded"]) or form.cleaned_data["title"]
         LogEntry.objects.create(
-            user=request.user,  # type: ignore[misc]  # who comes here has signed in
+            user=request.user,  # type: ignore[misc]  # only signed-in users reach this
             content_type=ContentType.objects.get_for_model(Document),
             object_repr=names[:200],
             action_flag=ADDITION,
-            change_message=f"Added {spoken(stored)}.",
+            change_message=f"Added {describe_summary(summary)}.",
         )
-        return stored
+        return summary
 
     def lookup_view(self, request: HttpRequest) -> TemplateResponse:
-        """Show what a query finds and why."""
+        """Show the hits of a query and why they match."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         query = request.GET.get("q", "").strip()
-        context = {**self.page(request, "What a query finds"), "query": query, "most_chars": MAX_QUERY_CHARS}
+        context = {**self.page_context(request, "Test a query"), "query": query, "most_chars": MAX_QUERY_CHARS}
         try:
-            lookup: Lookup | None = look_up(query) if query else None
+            lookup: LookupResult | None = run_lookup(query) if query else None
             context |= {"lookup": lookup, "may_change": self.has_change_permission(request)}
         except ImproperlyConfigured as error:
             context["fault"] = str(error)
         return TemplateResponse(request, "admin/assistant/document/lookup.html", context)
 
-    def page(self, request: HttpRequest, title: str) -> dict[str, Any]:
-        """Return what a page beside the admin's own needs."""
+    def page_context(self, request: HttpRequest, title: str) -> dict[str, Any]:
+        """Return the context of a page beside the admin's own."""
         return {**self.admin_site.each_context(request), "title": title, "opts": self.opts, "media": self.media}
 
     @admin.display(description="title", ordering="title")
@@ -90,7 +90,7 @@ class DocumentAdmin(admin.ModelAdmin):
         return format_html("<bdi>{}</bdi>", document.title)
 
 
-def spoken(stored: uploads.Stored) -> str:
-    cut = f" as {stored.passages:,} passages" if stored.passages > stored.documents else ""
-    replaced = f", {stored.replaced:,} in place of what was there" if stored.replaced else ""
-    return f"{stored.documents:,} document{'s' * (stored.documents != 1)}{cut}{replaced}"
+def describe_summary(summary: uploads.UploadSummary) -> str:
+    cut = f" as {summary.passages:,} passages" if summary.passages > summary.documents else ""
+    replaced = f", {summary.replaced:,} of them replaced" if summary.replaced else ""
+    return f"{summary.documents:,} document{'s' * (summary.documents != 1)}{cut}{replaced}"

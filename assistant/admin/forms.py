@@ -11,15 +11,16 @@ from django.template.defaultfilters import filesizeformat
 from assistant.admin import readiness
 from assistant.models import Agent
 from assistant.search import uploads
-from assistant.search.documents import MAX_TITLE_CHARS, Reading, Unreadable, storable
+from assistant.search.html import ParsedDocument
+from assistant.search.readers import MAX_TITLE_CHARS, DocumentError, clean_text
 from assistant.tools import toolbox
 
 
 class AgentForm(forms.ModelForm):
-    """Says what is wrong with an agent before its first caller does."""
+    """Validates an agent before its first caller does."""
 
     tools = forms.MultipleChoiceField(
-        required=False, widget=forms.CheckboxSelectMultiple, help_text="What the model may call while it answers."
+        required=False, widget=forms.CheckboxSelectMultiple, help_text="Tools that the model may call while it answers."
     )
 
     class Meta:
@@ -29,22 +30,22 @@ class AgentForm(forms.ModelForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if "tools" not in self.fields:  # whoever may only view has no field of it
+        if "tools" not in self.fields:  # users who may only view the agent have no such field
             return
         known = {tool.name: f"{tool.name}: {tool.description.splitlines()[0]}" for tool in toolbox.all_tools()}
-        kept = {name: f"{name} (not installed, or switched off)" for name in self.instance.tools if name not in known}
+        kept = {name: f"{name} (not installed, or disabled)" for name in self.instance.tools if name not in known}
         self.fields["tools"].choices = [*known.items(), *kept.items()]  # type: ignore[attr-defined]  # of the field
 
     def clean_model(self) -> str:
         name: str = self.cleaned_data["model"]
-        if name and (fault := readiness.fault_of_model(name)):
-            raise ValidationError(fault)
+        if name and (problem := readiness.model_problem(name)):
+            raise ValidationError(problem)
         return name
 
     def clean_tools(self) -> list[str]:
         chosen: list[str] = self.cleaned_data["tools"]
-        if fault := readiness.fault_of_tools(chosen):
-            raise ValidationError(fault)
+        if problem := readiness.tools_problem(chosen):
+            raise ValidationError(problem)
         return chosen
 
 
@@ -53,7 +54,7 @@ class FilesInput(forms.ClearableFileInput):
 
 
 class FilesField(forms.FileField):
-    """As many files as are chosen."""
+    """Any number of files."""
 
     widget = FilesInput
 
@@ -61,8 +62,8 @@ class FilesField(forms.FileField):
         return [super(FilesField, self).clean(file, initial) for file in data or []]
 
 
-class AddForm(forms.Form):
-    """Files, or a text; all of it is added or, where anything is wrong, nothing."""
+class AddDocumentsForm(forms.Form):
+    """Files, or a text; an error in any of them refuses all."""
 
     uploaded = FilesField(required=False, label="Files")
     title = forms.CharField(required=False, max_length=MAX_TITLE_CHARS, widget=AdminTextInputWidget)
@@ -71,48 +72,48 @@ class AddForm(forms.Form):
         required=False,
         max_length=490,
         widget=AdminTextInputWidget,
-        help_text="A path, an address, or any name that stays; the title, where it is empty.",
+        help_text="A path, an address, or any stable name; defaults to the title.",
     )
     url = forms.URLField(
         required=False,
         max_length=1000,
         label="URL",
         widget=AdminURLFieldWidget,
-        help_text="Where a reader finds it.",
+        help_text="The address that readers see.",
     )
     credit = forms.CharField(
         required=False,
         max_length=300,
         widget=AdminTextInputWidget,
-        help_text="Author and licence, shown with each result, of the files too.",
+        help_text="Author and licence, shown with each result; for files, too.",
     )
     replace = forms.BooleanField(
         required=False,
         label="Replace documents of the same source",
-        help_text="Otherwise nothing is added where one is there already.",
+        help_text="Otherwise an upload with a stored source is refused.",
     )
 
     FIELDSETS = (
         ("Files", {"fields": ["uploaded"]}),
         ("Or a text", {"fields": ["title", "text", "source", "url"]}),
-        ("For all of it", {"fields": ["credit", "replace"]}),
+        ("For all documents", {"fields": ["credit", "replace"]}),
     )
 
-    def __init__(self, *args: Any, most_bytes: int, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, max_bytes: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.most_bytes = most_bytes
+        self.max_bytes = max_bytes
         files = self.fields["uploaded"]
-        files.widget.attrs |= {"accept": ",".join(uploads.KINDS), "data-most-bytes": most_bytes}
+        files.widget.attrs |= {"accept": ",".join(uploads.FILE_TYPES), "data-most-bytes": max_bytes}
         files.help_text = (
-            f"Text, Markdown, or JSON lines ({', '.join(uploads.KINDS)}) in UTF-8, together up to"
-            f" {filesizeformat(most_bytes)}. Of JSON lines each is an object with title and text and, where wanted,"
-            f" source, url and credit: at most {uploads.MAX_DOCUMENTS:,}. A long text is cut into passages."
+            f"Text, Markdown, or JSON lines ({', '.join(uploads.FILE_TYPES)}) in UTF-8, in total up to"
+            f" {filesizeformat(max_bytes)}. Each JSON line is an object with title and text and, optionally, source,"
+            f" url and credit; at most {uploads.MAX_DOCUMENTS:,} documents. A long text is split into passages."
         )
 
     def clean_uploaded(self) -> list[UploadedFile]:
         files: list[UploadedFile] = self.cleaned_data["uploaded"]
-        if sum(file.size or 0 for file in files) > self.most_bytes:
-            raise ValidationError(f"These files are larger than {filesizeformat(self.most_bytes)} together.")
+        if sum(file.size or 0 for file in files) > self.max_bytes:
+            raise ValidationError(f"These files are larger than {filesizeformat(self.max_bytes)} in total.")
         return files
 
     def clean(self) -> dict[str, Any]:
@@ -120,36 +121,36 @@ class AddForm(forms.Form):
         if self.errors:
             return data
         if bool(data["uploaded"]) == bool(data["text"]):
-            raise ValidationError("Choose files, or paste a text with its title: one of the two.")
+            raise ValidationError("Choose files or paste a text with its title, not both.")
         if data["text"] and not data["title"]:
             raise ValidationError({"title": "A text needs a title."})
         try:
             data["entries"] = self.read_files() if data["uploaded"] else [self.read_text()]
-        except uploads.Refused as refused:
-            raise ValidationError({"uploaded": refused.shown}) from None
-        except Unreadable as reason:
-            raise ValidationError({"text": f"It can't be added: {reason}."}) from None
+        except uploads.UploadError as error:
+            raise ValidationError({"uploaded": error.messages}) from None
+        except DocumentError as reason:
+            raise ValidationError({"text": f"The text can't be added: {reason}."}) from None
         return data
 
-    def read_files(self) -> list[uploads.Entry]:
-        """Raises `Refused` with what is wrong with any of the files."""
-        found: list[uploads.Entry] = []
+    def read_files(self) -> list[uploads.PendingDocument]:
+        """Raise `UploadError` with the errors of all files."""
+        documents: list[uploads.PendingDocument] = []
         reasons: list[str] = []
         for file in self.cleaned_data["uploaded"]:
             try:
-                found += uploads.entries(file.name, file.read(), credit=self.cleaned_data["credit"])
-            except uploads.Refused as refused:
-                reasons += refused.reasons
+                documents += uploads.parse_file(file.name, file.read(), credit=self.cleaned_data["credit"])
+            except uploads.UploadError as error:
+                reasons += error.reasons
         if reasons:
-            raise uploads.Refused(reasons)
-        return found
+            raise uploads.UploadError(reasons)
+        return documents
 
-    def read_text(self) -> uploads.Entry:
+    def read_text(self) -> uploads.PendingDocument:
         data = self.cleaned_data
-        reading = Reading(data["title"], storable(data["text"].replace("\r\n", "\n")))
+        reading = ParsedDocument(data["title"], clean_text(data["text"].replace("\r\n", "\n")))
         source = data["source"] or data["title"]
-        return uploads.entry(data["title"], reading, source=source, url=data["url"], credit=data["credit"])
+        return uploads.make_pending(data["title"], reading, source=source, url=data["url"], credit=data["credit"])
 
-    def put(self) -> uploads.Stored:
-        """Store it; raises `Refused`."""
-        return uploads.put(self.cleaned_data["entries"], replace=self.cleaned_data["replace"])
+    def store(self) -> uploads.UploadSummary:
+        """Store the documents. Raises `UploadError`."""
+        return uploads.store(self.cleaned_data["entries"], replace=self.cleaned_data["replace"])

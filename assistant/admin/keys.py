@@ -1,4 +1,4 @@
-"""API keys in the admin, and what is spent with them. Only a superuser sees any of it."""
+"""API keys in the admin, and their usage. Only superusers see them."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -24,7 +24,7 @@ TOKENS = F("input_tokens") + F("output_tokens")
 
 
 class SuperuserOnly:
-    """What nobody else sees, whatever permissions they were given."""
+    """Hides a model from all other users, regardless of their permissions."""
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return self.is_allowed(request)
@@ -50,7 +50,7 @@ class APIKeyForm(forms.ModelForm):
         required=False,
         choices=APIKey.Scope,
         widget=forms.CheckboxSelectMultiple,
-        help_text="What it may call. None ticked: everything.",
+        help_text="What the key may call; with none ticked, everything.",
     )
 
     class Meta:
@@ -58,12 +58,12 @@ class APIKeyForm(forms.ModelForm):
         fields = ["name", "user", "scopes", "requests_per_minute", "tokens_per_minute", "tokens_per_month"]
 
     def clean(self) -> dict[str, Any]:
-        """Refuse a second key of a name: also what a form that is sent twice would make."""
+        """Refuse a second key of a name, which a form that is sent twice would create."""
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         user = self.instance.user_id or cleaned.get("user")
         same = APIKey.objects.usable().filter(user=user, name=cleaned.get("name")).exclude(pk=self.instance.pk)
         if user and same.exists():
-            raise ValidationError({"name": "The user has a key of this name already."})
+            raise ValidationError({"name": "This user already has a key with this name."})
         return cleaned
 
 
@@ -74,12 +74,12 @@ class APIKeyAdmin(SuperuserOnly, admin.ModelAdmin):
     list_filter = ["revoked_at"]
     list_select_related = ["user"]
     search_fields = ["name", "hint"]
-    raw_id_fields = ["user"]  # its own admin may be missing, or have nothing to search
+    raw_id_fields = ["user"]  # the user's admin may be missing, or have no search
     actions = ["revoke"]
     change_form_template = "admin/assistant/apikey/change_form.html"
     fieldsets = (
         (None, {"fields": ["name", "user"]}),
-        ("What it may call", {"fields": ["scopes"]}),
+        ("Scopes", {"fields": ["scopes"]}),
         ("Limits", {"fields": ["requests_per_minute", "tokens_per_minute", "tokens_per_month"]}),
     )
     HISTORY = ("hint", "spent", "created_at", "last_used_at", "revoked_at")
@@ -90,7 +90,7 @@ class APIKeyAdmin(SuperuserOnly, admin.ModelAdmin):
         return keys.annotate(spent=Subquery(used.values_list(TOKENS)[:1], output_field=IntegerField()))
 
     def get_fieldsets(self, request: HttpRequest, obj: APIKey | None = None) -> Any:
-        return (*self.fieldsets, ("So far", {"fields": self.HISTORY})) if obj else self.fieldsets
+        return (*self.fieldsets, ("Usage", {"fields": self.HISTORY})) if obj else self.fieldsets
 
     def get_readonly_fields(self, request: HttpRequest, obj: APIKey | None = None) -> tuple[str, ...]:
         return ("user", *self.HISTORY) if obj else ()
@@ -107,18 +107,18 @@ class APIKeyAdmin(SuperuserOnly, admin.ModelAdmin):
     def state(self, key: APIKey) -> bool:
         return key.revoked_at is None
 
-    # Making one.
+    # Create a key.
 
     def save_model(self, request: HttpRequest, obj: APIKey, form: Any, change: bool) -> None:
         if change:
-            # What others write meanwhile, such as that it is revoked, stays.
+            # Concurrent changes, such as a revocation, are kept.
             obj.save(update_fields=form.changed_data)
         else:
             obj.make_secret()
             obj.save(force_insert=True)
 
     def response_add(self, request: HttpRequest, obj: APIKey, post_url_continue: str | None = None) -> HttpResponse:
-        """Show the secret in the answer itself: a message would lie in a cookie or a session for a while."""
+        """Show the secret in the response: a message would be stored in a cookie or session."""
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
@@ -129,7 +129,7 @@ class APIKeyAdmin(SuperuserOnly, admin.ModelAdmin):
         }
         return TemplateResponse(request, "admin/assistant/apikey/issued.html", context)
 
-    # Ending one.
+    # Revoke a key.
 
     def get_urls(self) -> list[Any]:
         revoke = require_POST(self.admin_site.admin_view(self.revoke_view))
@@ -147,10 +147,10 @@ class APIKeyAdmin(SuperuserOnly, admin.ModelAdmin):
             if key.revoked_at is None:
                 key.revoke()
                 self.log_change(request, key, "Revoked.")
-        self.message_user(request, "What is revoked stops working at once.", messages.SUCCESS)
+        self.message_user(request, "Revoked keys stop working at once.", messages.SUCCESS)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Let a key go with its user, never alone: what was spent with it would go, too."""
+        """Allow a key to be deleted only with its user: its usage is deleted with it."""
         asked = request.resolver_match.url_name or "" if request.resolver_match else ""
         return self.is_allowed(request) and not asked.startswith("assistant_apikey_")
 
@@ -159,7 +159,7 @@ class APIKeyAdmin(SuperuserOnly, admin.ModelAdmin):
 class AllowanceAdmin(SuperuserOnly, admin.ModelAdmin):
     list_display = ["user", "tokens_per_month"]
     list_select_related = ["user"]
-    raw_id_fields = ["user"]  # its own admin may be missing, or have nothing to search
+    raw_id_fields = ["user"]  # the user's admin may be missing, or have no search
 
 
 @admin.register(MonthlyUsage)
@@ -210,5 +210,5 @@ class MonthlyUsageAdmin(ReadOnly, SuperuserOnly, admin.ModelAdmin):
 
 
 def share(used: int, limit: int | None) -> str:
-    """Say a limit with how much of it is used."""
+    """Return a limit with the share of it that is used."""
     return f"{limit:,} ({used / limit:.0%})" if limit else "-"

@@ -1,4 +1,4 @@
-"""What a query finds and why, for whoever keeps the documents: the tool's own search, with what matched marked."""
+"""The hits of a query and why they match: the tool's own search, with the matches marked."""
 
 import re
 import time
@@ -7,27 +7,27 @@ from dataclasses import dataclass
 from assistant.models import Document
 from assistant.search.query import Hit, all_words, content_words, search
 
-LIMIT = 10
-# Private characters, which no text has a use for.
+MAX_HITS = 10
+# Private-use characters, which don't occur in texts.
 MARKS = ("\ue000", "\ue001")
 MARKED = re.compile("\ue000([^\ue000\ue001]*)\ue001")
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class TextSegment:
     text: str
     is_match: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """A hit with its place in the list; `key` is its document's, None where that is gone since."""
+class RankedHit:
+    """A hit with its place in the list; `key` is its document's, None if that was deleted meanwhile."""
 
     rank: int
     hit: Hit
     key: int | None
-    title: list[Piece]
-    snippet: list[Piece]
+    title: list[TextSegment]
+    snippet: list[TextSegment]
     words: int
 
     @property
@@ -36,37 +36,37 @@ class Finding:
 
     @property
     def forms(self) -> list[str]:
-        """What matched, as it is written in the title and the snippet."""
-        matched = (piece.text.lower() for piece in (*self.title, *self.snippet) if piece.is_match)
+        """Return the matched forms as the title and the snippet spell them."""
+        matched = (segment.text.lower() for segment in (*self.title, *self.snippet) if segment.is_match)
         return list(dict.fromkeys(matched))
 
 
 @dataclass(frozen=True, slots=True)
-class Lookup:
-    """`words` were looked for; those `left_out` say nothing by themselves, or are too many. `seconds`: it took."""
+class LookupResult:
+    """The hits of a query. Of its words, `words` were searched and `ignored` (stop words, excess words) were not."""
 
     words: list[str]
-    left_out: list[str]
-    findings: list[Finding]
+    ignored: list[str]
+    hits: list[RankedHit]
     seconds: float
 
 
-def look_up(query: str) -> Lookup:
-    """Search as the tool does. Raises `ImproperlyConfigured` as `search` does."""
+def run_lookup(query: str) -> LookupResult:
+    """Search as the tool does. Raises `ImproperlyConfigured`, as `search` does."""
     began = time.perf_counter()
-    hits = search(query, LIMIT, MARKS)
+    found = search(query, MAX_HITS, MARKS)
     seconds = time.perf_counter() - began
     words = content_words(query)
-    sources = [hit.source for hit in hits]
+    sources = [hit.source for hit in found]
     keys = dict(Document.objects.filter(source__in=sources).values_list("source", "pk"))
-    findings = [
-        Finding(rank, hit, keys.get(hit.source), pieces(hit.title), pieces(hit.snippet), len(words))
-        for rank, hit in enumerate(hits, 1)
+    hits = [
+        RankedHit(rank, hit, keys.get(hit.source), split_marks(hit.title), split_marks(hit.snippet), len(words))
+        for rank, hit in enumerate(found, 1)
     ]
-    return Lookup(words, [word for word in all_words(query) if word not in words], findings, seconds)
+    return LookupResult(words, [word for word in all_words(query) if word not in words], hits, seconds)
 
 
-def pieces(text: str) -> list[Piece]:
-    """Cut a text at its marks: what isn't marked and what is take turns."""
+def split_marks(text: str) -> list[TextSegment]:
+    """Split a text at its marks; unmarked and marked parts alternate."""
     parts = MARKED.split(text)
-    return [Piece(part, index % 2 == 1) for index, part in enumerate(parts) if part]
+    return [TextSegment(part, index % 2 == 1) for index, part in enumerate(parts) if part]

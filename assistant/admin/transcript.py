@@ -1,4 +1,4 @@
-"""A turn as a person reads it afterwards: what was called, what was found, how it ended and what it took."""
+"""A turn on the admin's page: its tool calls, sources, outcome and statistics."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from typing import Any
 
 from assistant.models import Message
 
-# The search's result as it reads: "1. Title - text", its address a line below.
+# The text of the search tool's result: "1. Title - text", with the address on the next line.
 SOURCE = re.compile(r"^\d+\. (.+?) - .*\n\s+(https?://\S+)$", re.MULTILINE)
 TONES = {
     Message.Status.RUNNING: "busy",
@@ -21,8 +21,8 @@ STATES = {"completed": "done", "failed": "failed"}
 
 
 @dataclass(frozen=True, slots=True)
-class CalledTool:
-    """A tool that was called; without a result where the answer ended before."""
+class ToolCallView:
+    """A tool call; without a result if the answer ended before."""
 
     name: str
     state: str
@@ -41,27 +41,29 @@ class TurnTranscript:
         return TONES[Message.Status(self.message.status)]
 
     @property
-    def calls(self) -> list[CalledTool]:
-        return [called(call) for call in self.message.tool_calls]
+    def calls(self) -> list[ToolCallView]:
+        return [tool_call_view(call) for call in self.message.tool_calls]
 
     @property
     def sources(self) -> dict[str, str]:
-        """What searches found: titles by address."""
+        """Return the sources that searches found: titles by address."""
         results = (call.get("result", "") for call in self.message.tool_calls if call["name"] == "search")
         return {url: title for result in results for title, url in SOURCE.findall(result)}
 
     @property
     def numbers(self) -> list[str]:
-        return list(measured(self.message))
+        return list(statistics(self.message))
 
 
-def called(call: dict[str, Any]) -> CalledTool:
+def tool_call_view(call: dict[str, Any]) -> ToolCallView:
     parameters = json.dumps(call["parameters"], ensure_ascii=False, indent=2)
-    return CalledTool(call["name"], STATES.get(call.get("status", ""), "not finished"), parameters, call.get("result"))
+    return ToolCallView(
+        call["name"], STATES.get(call.get("status", ""), "not finished"), parameters, call.get("result")
+    )
 
 
-def measured(message: Message) -> Iterator[str]:
-    """Yield tokens, times in seconds and the model, as far as they are known."""
+def statistics(message: Message) -> Iterator[str]:
+    """Yield tokens, times and the model, as far as they are known."""
     if message.processing_time is not None:
         yield f"{message.input_tokens:,} tokens in, {message.output_tokens:,} out"
     if message.time_to_first_token is not None:

@@ -12,7 +12,8 @@ from assistant.answers.context import Brief, Turn, call_model
 from assistant.errors import AssistantError
 from assistant.events import Token, ToolCall, ToolResult, Usage
 from assistant.providers.base import Completion, ModelRequest, Step
-from assistant.tools.toolbox import Tool, ToolOutput
+from assistant.tools.output import ToolOutput
+from assistant.tools.toolbox import Tool
 
 QUERY_SCHEMA = {
     "type": "object",

@@ -20,7 +20,7 @@ from assistant.events import Failed, Finished, FinishReason, Start, Token, Usage
 from assistant.logs import context_for
 from assistant.models import Message
 from assistant.models.conversations import INTERRUPTED
-from assistant.models.pool import STORING
+from assistant.models.pool import STORE_POOL
 from assistant.observe import spans
 from assistant.providers.base import Completion, Step
 from assistant.signals import answer_ended, reader_came, reader_left
@@ -295,7 +295,7 @@ class Run:
             processing_time=ending.processing_time if isinstance(ending, Finished) else self._elapsed(),
         )
         try:
-            stored = await STORING.run(self.message.store_ending)
+            stored = await STORE_POOL.run(self.message.store_ending)
         except Exception:  # a stream must not hang because the database is gone
             logger.exception("message=%s state=not_stored", self.message.id)
             return Failed("The answer could not be stored.", 503, retryable=True)

@@ -150,7 +150,7 @@ def conversation_and_agent(ask: TurnRequest) -> tuple[Conversation, Agent]:
         if conversation is None:
             raise NotFound("There is no such conversation.")
     agent_id = ask.agent_id or (conversation.agent_id if conversation else "default")
-    agent = Agent.objects.named(agent_id, ask.caller)
+    agent = Agent.objects.find(agent_id, ask.caller)
     if agent is None:
         raise NotFound("There is no such agent.")
     owner = ask.caller if ask.caller.is_authenticated else None

@@ -53,7 +53,7 @@ class ConversationsView(ChatScopedView, ListAPIView[Conversation]):
         return super().get(request, *args, **kwargs)
 
     def get_queryset(self) -> Any:
-        return Conversation.objects.listed_for(self.request.user).saying(search_text(self.request))
+        return Conversation.objects.listed_for(self.request.user).matching(search_text(self.request))
 
 
 class ConversationView(ChatScopedView):

@@ -12,7 +12,7 @@ from assistant.cluster.streams import LAST, longest_answer, number_of
 from assistant.event_log import EventLog
 from assistant.events import Failed, encode
 from assistant.models import Message
-from assistant.models.pool import STORING
+from assistant.models.pool import STORE_POOL
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class FollowedAnswers:
 async def end_from_rows(live: dict[str, Followed]) -> None:
     """Give readers the rest of the answers that have ended in the database, and end those that are lost."""
     try:
-        ended = await STORING.run(lambda: list(Message.objects.filter(pk__in=live).ended()))
+        ended = await STORE_POOL.run(lambda: list(Message.objects.filter(pk__in=live).ended()))
     except Exception:  # the database may be gone for a while
         logger.exception("followed=%s state=unknown", len(live))
         return

@@ -7,7 +7,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from assistant.conf import get_settings
 from assistant.models import Message
-from assistant.models.pool import STORING
+from assistant.models.pool import STORE_POOL
 from wire.asgi.per_loop import PerLoop
 from wire.once import once
 
@@ -77,7 +77,7 @@ async def so_far(message: Message) -> Message:
 
 
 async def refresh(message: Message) -> Message:
-    await STORING.run(message.refresh_from_db)
+    await STORE_POOL.run(message.refresh_from_db)
     return message
 
 

@@ -13,7 +13,7 @@ from wire.api.callers import Caller
 
 
 def one[M: models.Model](rows: models.QuerySet[M]) -> M | None:
-    """Return the only row, or None; `first` would have them sorted."""
+    """Return the only row, or None; `first` would sort."""
     return next(iter(rows.order_by()[:1]), None)
 
 
@@ -25,15 +25,15 @@ class AgentQuerySet(models.QuerySet["Agent"]):
             return enabled.filter(is_public=True)
         return enabled.filter(Q(is_public=True) | Q(groups__user=caller.pk)).distinct()
 
-    def named(self, agent_id: str, caller: Caller) -> "Agent | None":
-        """Return one of them; most are public, and found without a look at groups."""
+    def find(self, agent_id: str, caller: Caller) -> "Agent | None":
+        """Return one of the caller's agents by its id; public ones are found without a look at groups."""
         return public_agent(agent_id) or (
             one(self.for_caller(caller).filter(pk=agent_id)) if caller.is_authenticated else None
         )
 
 
 class Agent(models.Model):
-    """Who answers: a model with instructions, tools and limits."""
+    """A model with instructions, tools and limits."""
 
     id = models.SlugField(primary_key=True, max_length=64, help_text="The agent_id that callers use.")
     name = models.CharField(max_length=100)

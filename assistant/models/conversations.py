@@ -1,4 +1,4 @@
-"""Conversations, and their messages: what was asked, and what was answered."""
+"""Conversations and their messages: questions with their answers."""
 
 import json
 import secrets
@@ -19,11 +19,11 @@ from assistant.models.agents import Agent
 from assistant.models.usage import MonthlyUsage
 from wire.api.callers import Caller
 
-# A running answer whose process hasn't renewed it for so long is somebody else's to end.
+# If a running answer isn't renewed for so long, another process may end it.
 LEASE = timedelta(seconds=30)
-# What a token is taken to be where the model didn't count.
+# Estimates tokens if the model didn't count them.
 CHARS_PER_TOKEN = 4
-# How an answer ends whose process stopped.
+# The ending of an answer whose process stopped.
 INTERRUPTED = Failed("The service stopped while it was answering.", 503, retryable=True)
 
 
@@ -42,20 +42,20 @@ def lease_end() -> Any:
 
 class ConversationQuerySet(models.QuerySet["Conversation"]):
     def for_caller(self, caller: Caller) -> Self:
-        """Return what the caller may read by its id; anonymous callers share what anonymous callers made."""
+        """Return the conversations that the caller may read by id; anonymous callers share theirs."""
         return self.filter(owner=caller.pk if caller.is_authenticated else None)
 
     def listed_for(self, caller: Caller) -> Self:
-        """Return what the caller may list: nothing for an anonymous one."""
+        """Return the conversations that the caller may list: none for an anonymous one."""
         return self.filter(owner=caller.pk) if caller.is_authenticated else self.none()
 
-    def saying(self, text: str) -> Self:
-        """Return those that have each word of the text in their title, or in one of their turns."""
+    def matching(self, text: str) -> Self:
+        """Return the conversations with each word of the text in their title or in a turn."""
         found = self
         for word in text.split():
             turns = Message.objects.filter(conversation=OuterRef("pk"))
-            said = turns.filter(Q(prompt__icontains=word) | Q(text__icontains=word))
-            found = found.filter(Q(title__icontains=word) | Exists(said))
+            turns_with_word = turns.filter(Q(prompt__icontains=word) | Q(text__icontains=word))
+            found = found.filter(Q(title__icontains=word) | Exists(turns_with_word))
         return found
 
 
@@ -77,7 +77,7 @@ class Conversation(models.Model):
         ordering = ["-updated_at", "-id"]
         indexes = [
             models.Index(fields=["owner", "-updated_at", "-id"]),
-            # The admin lists those of everybody.
+            # The admin lists those of all owners.
             models.Index(fields=["-updated_at", "-id"]),
         ]
 
@@ -86,7 +86,7 @@ class Conversation(models.Model):
 
     @property
     def file_name(self) -> str:
-        """Return what a file of it may be called, in any script."""
+        """Return a file name for an export, in any script."""
         return slugify(self.title, allow_unicode=True)[:60].strip("-_") or self.id
 
     def rename(self, title: str) -> None:
@@ -99,27 +99,27 @@ class MessageQuerySet(models.QuerySet["Message"]):
         return self.filter(conversation__owner=caller.pk if caller.is_authenticated else None)
 
     def running(self, process: str) -> Self:
-        """Return the answers that are the process's to write."""
+        """Return the answers that the process writes."""
         return self.filter(status=Message.Status.RUNNING, process=process)
 
     def abandoned(self, dead: Sequence[str] = ()) -> Self:
-        """Return answers that still read `running` though their lease is over, or their process one of the dead."""
+        """Return answers marked as running whose lease has expired, or whose process is dead."""
         return self.filter(Q(lease_expires_at__lt=Now()) | Q(process__in=dead), status=Message.Status.RUNNING)
 
     def ended(self) -> Self:
         return self.exclude(status=Message.Status.RUNNING)
 
     def hand_over(self, process: str) -> int:
-        """Make these answers another process's; returns how many there were."""
+        """Hand these answers over to a process, and return their number."""
         return self.update(process=process, lease_expires_at=lease_end())
 
     def renew(self) -> int:
-        """Begin the leases of these answers anew; returns how many there were."""
+        """Renew the leases of these answers, and return their number."""
         return self.update(lease_expires_at=lease_end())
 
 
 class Message(models.Model):
-    """One turn: what was asked (`prompt`), and the answer to it (`text`) with how it came about."""
+    """One turn: the question (`prompt`), and the answer (`text`) with its events and statistics."""
 
     class Status(models.TextChoices):
         RUNNING = "running"
@@ -171,7 +171,7 @@ class Message(models.Model):
         ordering = ["created_at", "id"]
         indexes = [
             models.Index(fields=["conversation", "created_at", "id"]),
-            # Holds all that the admin counts: the rows are long.
+            # Covers all columns that the admin counts, because rows are long.
             models.Index(
                 fields=[
                     *("created_at", "status", "agent", "caller", "input_tokens", "output_tokens"),
@@ -203,22 +203,22 @@ class Message(models.Model):
         return Usage(self.input_tokens, self.output_tokens)
 
     @property
-    def spent(self) -> Usage:
-        """What counts as used: by the length of what was said where the model didn't come to tell its tokens."""
+    def billed_usage(self) -> Usage:
+        """Return the charged usage, estimated from the texts' lengths if the model didn't report it."""
         if self.usage != Usage() or not self.text:
             return self.usage
         return Usage(*(-(-len(text) // CHARS_PER_TOKEN) for text in (self.prompt, self.text)))
 
     @property
     def tool_calls(self) -> list[dict[str, Any]]:
-        """What was called, with its result, in the order of the calls."""
+        """Return the tool calls with their results, in order."""
         calls: dict[str, dict[str, Any]] = {}
         for event in map(json.loads, (event for event in self.events if isinstance(event, str))):
             calls.setdefault(event["tool_call_id"], {}).update(event)
         return [{name: value for name, value in call.items() if name != "type"} for call in calls.values()]
 
     def payloads(self) -> Iterator[str]:
-        """Yield the stream of an answer that has ended, event by event, as it was when it was live."""
+        """Yield the events of an answer that has ended, as they were streamed."""
         yield encode(Start(self.id, self.conversation_id, self.agent_id))
         position = 0
         for event in self.events:
@@ -232,7 +232,7 @@ class Message(models.Model):
     def events_after(self, cursor: int) -> Iterator[tuple[int, str]]:
         """Yield the numbered events after `cursor` of an answer that has ended.
 
-        Of an answer whose process died less may be stored than a reader has: each one hears that it was interrupted.
+        A reader may have more events than were stored before the process died: it still receives the interruption.
         """
         number = 0
         for number, payload in enumerate(self.payloads(), start=1):
@@ -258,7 +258,7 @@ class Message(models.Model):
         time_to_first_token: float | None,
         processing_time: float | None,
     ) -> None:
-        """Take over how the answer ended; `store_ending` writes it."""
+        """Set the outcome of the answer; `store_ending` writes it."""
         self.status = status
         self.finish_reason = ending.finish_reason if isinstance(ending, Finished) else ""
         self.error = None if isinstance(ending, Finished) else asdict(ending)
@@ -270,39 +270,39 @@ class Message(models.Model):
         self.finished_at = timezone.now()
 
     def store_ending(self) -> Finished | Failed:
-        """Write the ending with what it cost, and return it; what another process took over was interrupted."""
+        """Write the ending and its usage, and return it; an answer that another process took over was interrupted."""
         values = {name: getattr(self, name) for name in ENDING_FIELDS}
         with transaction.atomic():
             if Message.objects.filter(pk=self.pk).running(self.process).update(**values):
                 Conversation.objects.filter(pk=self.conversation_id).update(updated_at=self.finished_at)
-                # Last: others who wait for this row wait for a commit.
+                # Last, because other transactions wait for this row until the commit.
                 self._charge()
             else:
                 self.status, self.error, self.finish_reason = self.Status.INTERRUPTED, asdict(INTERRUPTED), ""
         return self.ending()
 
     def _charge(self) -> None:
-        """Count what the answer cost for its owner; what an anonymous caller asked isn't counted."""
+        """Charge the answer to its owner; an anonymous caller isn't charged."""
         if self.conversation.owner_id is not None:
             MonthlyUsage.objects.charge(
                 user_id=self.conversation.owner_id,
                 api_key_id=self.api_key_id,
                 ended_at=self.finished_at or timezone.now(),
-                usage=self.spent,
+                usage=self.billed_usage,
             )
 
     def take_events(self, payloads: Sequence[str]) -> None:
-        """Take over what is known of the stream."""
+        """Set text and events from the known part of the stream."""
         known = [(payload, json.loads(payload)) for payload in payloads]
         self.text = "".join(event["content"] for _, event in known if event["type"] == "token")
         self.events = [
             len(event["content"]) if event["type"] == "token" else payload
             for payload, event in known
-            if event["type"] in KEPT
+            if event["type"] in STORED_EVENTS
         ]
 
     def interrupt(self) -> None:
-        """End an answer whose process is gone."""
+        """End an answer whose process has died."""
         self.end(
             INTERRUPTED,
             status=self.Status.INTERRUPTED,
@@ -316,7 +316,7 @@ class Message(models.Model):
 
 
 # The events of a stream that a row keeps.
-KEPT = {"token", "tool_call", "tool_result"}
+STORED_EVENTS = {"token", "tool_call", "tool_result"}
 ENDING_FIELDS = (
     "status",
     "finish_reason",

@@ -1,10 +1,10 @@
-"""What can be searched."""
+"""Documents of the search."""
 
 from django.db import models
 
 
 class Document(models.Model):
-    """Something to find. `source` names where it came from, and is unique: adding it again replaces it."""
+    """A searchable text. `source` identifies its origin and is unique: adding it again replaces it."""
 
     source = models.CharField(max_length=500, unique=True, help_text="A path, an address, or any name that stays.")
     title = models.CharField(max_length=300)

@@ -1,4 +1,4 @@
-"""API keys: secrets that stand for their users, with what each may call."""
+"""API keys: secrets that authenticate their users, with scopes and limits."""
 
 import hashlib
 import secrets
@@ -22,13 +22,13 @@ class APIKeyQuerySet(models.QuerySet["APIKey"]):
 
 
 class APIKey(models.Model):
-    """A named secret that stands for its user. The secret is shown once; only its digest is stored.
+    """A named secret that authenticates its user. The secret is shown once; only its digest is stored.
 
-    The secret has 256 random bits, so that a plain SHA-256 is as good as a slow hash (OWASP's advice on API keys).
+    The secret has 256 random bits, so that a plain SHA-256 is as safe as a slow hash (OWASP's advice on API keys).
     """
 
     PREFIX = "sk_"
-    # Of a key that was made just now: in no column, so that nothing can read it again.
+    # Set on a new key only, and in no column, so that it can't be read again.
     secret: str = ""
 
     class Scope(models.TextChoices):
@@ -70,7 +70,7 @@ class APIKey(models.Model):
 
     @classmethod
     def issue(cls, *, user: Any, name: str, **limits: Any) -> tuple["APIKey", str]:
-        """Make a key and return it with its secret, which can't be read again."""
+        """Create a key and return it with its secret, which can't be read again."""
         key = cls(user=user, name=name, **limits)
         key.make_secret()
         key.save(force_insert=True)
@@ -81,8 +81,8 @@ class APIKey(models.Model):
         self.hint, self.digest = self.secret[:8], digest(self.secret)
 
     def may_call(self, method: str | None, needed: Sequence[str]) -> bool:
-        """Tell whether the scopes allow a call that needs others; what needs none that is known isn't for scopes."""
-        if not self.scopes or (method in READING and self.Scope.READ in self.scopes):
+        """Tell whether the key's scopes allow a call; a call without known scopes needs a key without scopes."""
+        if not self.scopes or (method in SAFE_METHODS and self.Scope.READ in self.scopes):
             return True
         return bool(needed) and set(needed) <= set(self.scopes)
 
@@ -91,7 +91,7 @@ class APIKey(models.Model):
         self.save(update_fields=["revoked_at"])
 
 
-READING = ("GET", "HEAD", "OPTIONS")
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 def digest(secret: str) -> str:

@@ -1,5 +1,5 @@
-"""The threads in which the event loop's work with the database is done: few, and each with a connection."""
+"""The threads for database work of the event loop: few, each with its connection."""
 
 from wire.asgi.threads import Pool
 
-STORING = Pool(4, "assistant-store")
+STORE_POOL = Pool(4, "assistant-store")

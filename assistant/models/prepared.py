@@ -1,6 +1,6 @@
-"""A query for one row whose SQL is made once.
+"""A query for one row whose SQL is compiled once.
 
-Django makes it anew for each call, which takes several times as long as to run it where rows are joined.
+Django compiles it for each call, which takes several times as long as running it if rows are joined.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,14 +11,14 @@ from django.db import connections, router
 from django.db.models import Model, QuerySet
 from django.db.models.query import ModelIterable
 
-# Stands for the value while the SQL is made.
+# Stands for the value while the SQL is compiled.
 MARK = "a value to come"
 
 
 class PreparedQuery[M: Model]:
-    """Finds a row of `model` by one text; `rows` returns the query for it, and is asked once for each database.
+    """Finds a row of `model` by one text; `rows` returns the query for it, and is called once per database.
 
-    The query may depend on nothing but the text, and may have no moment in it: what it had at first stays.
+    The query may depend on the text alone, and not on the current time, which would stay that of the first call.
     """
 
     def __init__(self, model: type[M], rows: Callable[[str], QuerySet[M]]) -> None:
@@ -37,13 +37,13 @@ class PreparedQuery[M: Model]:
     def _compile(self, alias: str) -> tuple[Any, str, Sequence[Any]]:
         compiler = self._rows(MARK).using(alias).order_by()[:1].query.get_compiler(using=alias)
         sql, params = compiler.as_sql()
-        compiler.connection = None  # it is this thread's, and ends with it
+        compiler.connection = None  # it belongs to this thread, and ends with it
         self._compiled[alias] = compiler, sql, params
         return self._compiled[alias]
 
 
 class BoundQuery:
-    """As much of Django's `Query` as one that is compiled needs, to be run by the thread that asks."""
+    """The part of Django's `Query` that a compiled query needs, run on the calling thread's connection."""
 
     def __init__(self, compiler: Any, sql: str, params: Sequence[Any]) -> None:
         self._compiler = compiler

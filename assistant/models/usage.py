@@ -1,4 +1,4 @@
-"""The tokens that users spend in a month, and may spend."""
+"""The tokens that users spend in a month, and their allowances."""
 
 from datetime import UTC, date, datetime
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ from assistant.models.keys import APIKey
 
 
 class Allowance(models.Model):
-    """How many tokens a user may spend in a month, where it isn't what others may (USER_TOKENS_PER_MONTH)."""
+    """The tokens that a user may spend in a month, instead of USER_TOKENS_PER_MONTH."""
 
     user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="token_allowance")
     tokens_per_month = models.PositiveBigIntegerField(
@@ -36,7 +36,7 @@ def month_of(moment: datetime) -> date:
 
 class MonthlyUsageQuerySet(models.QuerySet["MonthlyUsage"]):
     def charge(self, *, user_id: Any, api_key_id: int | None, ended_at: datetime, usage: Usage) -> None:
-        """Count an answer that has ended, in its month."""
+        """Add an answer that has ended to its month."""
         row: dict[str, Any] = {"user_id": user_id, "api_key_id": api_key_id, "month": month_of(ended_at)}
         counts = {"answers": 1, "input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
         more = {name: F(name) + count for name, count in counts.items()}
@@ -46,7 +46,7 @@ class MonthlyUsageQuerySet(models.QuerySet["MonthlyUsage"]):
 
 
 class MonthlyUsage(models.Model):
-    """What a user's answers that ended in a month have cost, with one of their keys or with none."""
+    """The usage of a user's answers that ended in a month, with one of their keys or without a key."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     api_key = models.ForeignKey(APIKey, null=True, on_delete=models.CASCADE, related_name="monthly_usage")

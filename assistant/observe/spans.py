@@ -1,4 +1,4 @@
-"""The spans of an answer, as OpenTelemetry's conventions for generative AI name them; no texts in them.
+"""The spans of an answer, named by OpenTelemetry's conventions for generative AI, without texts.
 
 https://opentelemetry.io/docs/specs/semconv/gen-ai/
 """
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def turn(message: "Message", work: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None]:
-    """Return the work of an answer, inside a span where tracing is on; called where its request is under way."""
-    return traced(message, work, tracing.traceparent()) if tracing.tracer else work
+    """Return an answer's work, wrapped in a span if tracing is enabled; call it while the request's span is current."""
+    return run_in_span(message, work, tracing.traceparent()) if tracing.tracer else work
 
 
-async def traced(message: "Message", work: Coroutine[Any, Any, None], parent: str) -> None:
+async def run_in_span(message: "Message", work: Coroutine[Any, Any, None], parent: str) -> None:
     attributes = {
         "gen_ai.operation.name": "invoke_agent",
         "gen_ai.provider.name": provider(message.model),
@@ -30,15 +30,15 @@ async def traced(message: "Message", work: Coroutine[Any, Any, None], parent: st
     }
     with tracing.span(f"invoke_agent {message.agent_id}", attributes, parent=parent) as span:
         await work
-        note_ending(span, message)
+        note_outcome(span, message)
 
 
-def note_ending(span: Span, message: "Message") -> None:
+def note_outcome(span: Span, message: "Message") -> None:
     span.note(
         {
             "assistant.message.status": message.status,
             "assistant.time_to_first_token": message.time_to_first_token,
-            **spent(message.input_tokens, message.output_tokens, message.finish_reason),
+            **usage_attributes(message.input_tokens, message.output_tokens, message.finish_reason),
         }
     )
     if message.error:
@@ -60,7 +60,7 @@ def model_call(name: str, request: "ModelRequest") -> Span:
 
 def note_completion(span: Span, completion: "Completion") -> None:
     usage = completion.usage
-    span.note(spent(usage.input_tokens, usage.output_tokens, completion.finish_reason))
+    span.note(usage_attributes(usage.input_tokens, usage.output_tokens, completion.finish_reason))
 
 
 def tool_call(name: str) -> Span:
@@ -72,7 +72,7 @@ def provider(name: str) -> str:
     return name.partition(":")[0]
 
 
-def spent(input_tokens: int, output_tokens: int, reason: str) -> Attributes:
+def usage_attributes(input_tokens: int, output_tokens: int, reason: str) -> Attributes:
     return {
         "gen_ai.usage.input_tokens": input_tokens,
         "gen_ai.usage.output_tokens": output_tokens,

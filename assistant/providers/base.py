@@ -1,4 +1,4 @@
-"""Models behind one small protocol: messages, tools and parameters in, events out."""
+"""The protocol of a model: messages, tools and parameters in, events out."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,23 +33,23 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The last thing a call yields: why it ended and what it cost."""
+    """The last event of a call: why it ended and its usage."""
 
     finish_reason: Literal["stop", "length", "tool_calls"]
     usage: Usage = field(default_factory=Usage)
 
 
-# What a call of a model yields, and what an agent does with it.
+# An event of a model's call, and of an agent's turn.
 ModelEvent = Token | ToolCall | Completion
 Step = ModelEvent | ToolResult
 
 
 class Model(Protocol):
-    """What answers. One instance serves the process; `stream` may be called from any event loop.
+    """A language model. One instance serves the process; `stream` may be called from any event loop.
 
-    `calls_tools`: False where the model is too small to call tools by itself.
-    `context_tokens`: the window of the model, None where it isn't known.
-    `capacity`: how many calls this process may have open at once, None where the server bounds itself.
+    `calls_tools`: False if the model is too small to call tools by itself.
+    `context_tokens`: the context window, None if it isn't known.
+    `capacity`: how many calls this process may have open at once, None if the server limits itself.
     """
 
     calls_tools: bool
@@ -57,30 +57,30 @@ class Model(Protocol):
     capacity: int | None
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
-        """Yield the answer as it comes, ended by exactly one Completion.
+        """Yield the answer as it arrives, ended by exactly one `Completion`.
 
-        Closing the iterator closes the call. Raises `ModelError` or `ContextTooLong` and nothing else.
+        Closing the iterator closes the call. Raises only `ModelError` and `ContextTooLong`.
         """
         ...
 
     async def start(self) -> None:
-        """Make ready what can be made ready before the first call; may be called again at any time."""
+        """Prepare for the first call; may be called again at any time."""
         ...
 
     async def aclose(self) -> None:
-        """Let go of what the running event loop's calls share (connections, a server in this process)."""
+        """Release what the calls of the running event loop share (connections, a server of this process)."""
         ...
 
 
 @runtime_checkable
-class Listing(Protocol):
-    """A model whose server says which ones it has. `lacks_key`: that no call can succeed without a key."""
+class HostedModel(Protocol):
+    """A model on a server that lists its models. `lacks_key`: no call can succeed because the key is missing."""
 
     name: str
 
     @property
     def lacks_key(self) -> bool: ...
 
-    async def listed(self) -> frozenset[str]:
-        """Return the names of models that the server lists, none where it doesn't say. Raises `ModelError`."""
+    async def list_models(self) -> frozenset[str]:
+        """Return the names of the server's models, empty if it has no list. Raises `ModelError`."""
         ...

@@ -1,4 +1,4 @@
-"""A model on this machine: llama.cpp, shared by all processes of the service, and reached as any OpenAI server."""
+"""A model on this machine: llama.cpp, shared by all processes of the service and called like an OpenAI server."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -16,25 +16,25 @@ from assistant.providers.openai import OpenAIModel
 from assistant.providers.shared_llama import Address, SharedLlama
 
 STARTER = "smollm2"
-# Its own queue is without end, and at a second or two an answer nobody waits for a tenth.
-WAITING = 8
+# llama.cpp's own queue is unbounded, and at a second or two an answer the tenth caller gives up.
+QUEUE_LENGTH = 8
 
 
 class LocalModel:
-    """`smollm2`, or the path of a .gguf file. Raises `ImproperlyConfigured` for a name that can't be used."""
+    """`smollm2`, or the path of a .gguf file. Raises `ImproperlyConfigured` for another name."""
 
     context_tokens: int | None = CONTEXT_TOKENS
-    capacity: int | None = SLOTS + WAITING
+    capacity: int | None = SLOTS + QUEUE_LENGTH
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.calls_tools = name != STARTER
-        self._llama = SharedLlama(checked(name))
+        self._llama = SharedLlama(weights_path(name))
         self._model: OpenAIModel | None = None
 
     async def start(self) -> None:
-        """Load the weights, unless another process of this machine has. Raises `ModelError`."""
-        await self._connected()
+        """Load the weights, unless another process of this machine has done so. Raises `ModelError`."""
+        await self._connect()
 
     async def aclose(self) -> None:
         """Close the connections, and end the server if this process started it."""
@@ -44,24 +44,24 @@ class LocalModel:
         await self._llama.aclose()
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
-        model = await self._connected()
+        model = await self._connect()
         try:
             async with aclosing(model.stream(request)) as events:
                 async for event in events:
                     yield event
             return
         except ModelUnreachable:
-            # Its owner has ended: another process has the model now, or it is on this one to start it.
+            # The process that held the model has ended: another one holds it now, or this one starts it.
             await self._disconnect(model)
-        async with aclosing((await self._connected()).stream(request)) as events:
+        async with aclosing((await self._connect()).stream(request)) as events:
             async for event in events:
                 yield event
 
-    async def _connected(self) -> OpenAIModel:
+    async def _connect(self) -> OpenAIModel:
         if self._model is None:
             address = await self._llama.afind()
-            # Those who asked meanwhile found the same; the first one's pool is for all.
-            self._model = self._model or client(self.name, address)
+            # Concurrent calls found the same address; they share the first one's connections.
+            self._model = self._model or openai_client(self.name, address)
         return self._model
 
     async def _disconnect(self, model: OpenAIModel) -> None:
@@ -70,7 +70,7 @@ class LocalModel:
         await model.aclose()
 
 
-def client(name: str, address: Address) -> OpenAIModel:
+def openai_client(name: str, address: Address) -> OpenAIModel:
     settings = get_settings()
     return OpenAIModel(
         name,
@@ -82,16 +82,16 @@ def client(name: str, address: Address) -> OpenAIModel:
     )
 
 
-def checked(name: str) -> Path:
-    """Return where the weights are, or would be."""
+def weights_path(name: str) -> Path:
+    """Return the path of the weights, which may not exist yet."""
     if find_spec("xllamacpp") is None:
         raise ImproperlyConfigured(
             f"The model local:{name} needs llama.cpp: pip install 'django-assistant-backend[local]'."
         )
-    return SMOLLM2.path if name == STARTER else checked_file(name)
+    return SMOLLM2.path if name == STARTER else gguf_path(name)
 
 
-def checked_file(name: str) -> Path:
+def gguf_path(name: str) -> Path:
     path = Path(name).expanduser()
     if path.suffix != ".gguf":
         raise ImproperlyConfigured(f"The model local:{name} is neither {STARTER} nor the path of a .gguf file.")

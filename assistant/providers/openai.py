@@ -1,7 +1,7 @@
-"""Any server that speaks OpenAI's chat-completions protocol: OpenAI, vLLM, Ollama, llama.cpp, LM Studio, OpenRouter.
+"""Any server with OpenAI's chat-completions protocol: OpenAI, vLLM, Ollama, llama.cpp, LM Studio, OpenRouter.
 
-What passes here is what the project exists for, so it is written to cost little a delta: blocks instead of lines, no
-task and no timer a delta.
+This is the hot path, so a delta costs little: blocks are read instead of lines, and no task or timer is made for each
+delta.
 """
 
 import asyncio
@@ -31,13 +31,13 @@ from assistant.conf import get_settings
 from assistant.errors import ModelError, ModelRefusedCredentials, ModelTimeout, ModelUnreachable
 from assistant.events import Token
 from assistant.providers.base import ModelEvent, ModelRequest
-from assistant.providers.blocks import Blocks
 from assistant.providers.chat_completions import UNREADABLE, CompletionDecoder, encode
-from assistant.providers.faults import Fault
+from assistant.providers.response_reader import ResponseReader
+from assistant.providers.upstream_error import UpstreamError
 from wire.asgi.per_loop import PerLoop
 from wire.observe import tracing
 
-# Newer models of OpenAI's refuse `max_tokens`; other servers know nothing else.
+# Newer OpenAI models refuse `max_tokens`; other servers know only that.
 OPENAI_ITSELF = re.compile(r"https://(\w+\.)?api\.openai\.com(?=[:/]|$)")
 READ_BYTES = 16_384
 ERROR_BYTES = 16_384
@@ -46,7 +46,7 @@ LIST_SECONDS = 3
 
 
 class OpenAIModel:
-    """A model behind a URL. The timeouts are in seconds: to connect, to the first sign of the model, between signs."""
+    """A model behind a URL. Timeouts are in seconds: to connect, to the first activity, between activities."""
 
     calls_tools = True
     context_tokens: int | None = None
@@ -67,7 +67,7 @@ class OpenAIModel:
         self._url = f"{self._base}/chat/completions"
         self._key = api_key.strip()
         self._limit = "max_completion_tokens" if OPENAI_ITSELF.match(base_url) else "max_tokens"
-        self._pools = PerLoop(lambda: pool(connect_timeout))
+        self._pools = PerLoop(lambda: open_session(connect_timeout))
         self._first_token_timeout = first_token_timeout
         self._idle_timeout = idle_timeout
 
@@ -85,11 +85,11 @@ class OpenAIModel:
 
     @property
     def lacks_key(self) -> bool:
-        """Tell whether no call can succeed; a server other than OpenAI's own may want no key."""
+        """Tell whether no call can succeed; a server other than OpenAI's may need no key."""
         return not self._key and bool(OPENAI_ITSELF.match(self._base))
 
-    async def listed(self) -> frozenset[str]:
-        """Return the names of models that the server lists, none where it doesn't say. Raises `ModelError`."""
+    async def list_models(self) -> frozenset[str]:
+        """Return the names of the server's models, empty if it has no list. Raises `ModelError`."""
         connections = await self._pools.get()
         try:
             async with (
@@ -98,12 +98,12 @@ class OpenAIModel:
             ):
                 if response.status in (401, 403):
                     raise ModelRefusedCredentials
-                return named(await response.read())
+                return parse_model_list(await response.read())
         except (ClientError, OSError, ValueError) as error:
             raise ModelUnreachable from error
 
     async def start(self) -> None:
-        """Do nothing: connections are made by the calls that need them."""
+        """Do nothing: each call opens the connection that it needs."""
 
     async def aclose(self) -> None:
         await self._pools.aclose()
@@ -111,35 +111,35 @@ class OpenAIModel:
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
         answer = CompletionDecoder()
         try:
-            async with self._open(request) as blocks:
-                while not answer.done and (block := await next_block(blocks, answer)):
+            async with self._open(request) as reader:
+                while not answer.done and (block := await next_block(reader, answer)):
                     if text := answer.feed(block):
                         yield Token(text)
                     if answer.failure:
                         raise answer.failure
-                    if answer.stirred:
-                        answer.stirred = False
-                        blocks.heard()
-                await blocks.drain()
-        except Fault as fault:
-            raise fault.told(model=self.name, request=request, key=self._key) from None
+                    if answer.has_activity:
+                        answer.has_activity = False
+                        reader.note_activity()
+                await reader.drain()
+        except UpstreamError as error:
+            raise error.report(model=self.name, request=request, key=self._key) from None
         for event in answer.end():
             yield event
 
     @asynccontextmanager
-    async def _open(self, request: ModelRequest) -> AsyncGenerator[Blocks]:
-        """Make the call; its connection is closed with the block, or free for another call if read to the end."""
+    async def _open(self, request: ModelRequest) -> AsyncGenerator[ResponseReader]:
+        """Make the call; on exit its connection is closed, or reusable if the response was read to its end."""
         deadline = asyncio.get_running_loop().time() + self._first_token_timeout
         response = await self._post(encode(self.name, request, limit=self._limit), deadline)
-        blocks = Blocks(response, deadline=deadline, idle_timeout=self._idle_timeout)
+        reader = ResponseReader(response, deadline=deadline, idle_timeout=self._idle_timeout)
         try:
-            await check(response)
-            yield blocks
+            await raise_for_error(response)
+            yield reader
         finally:
-            blocks.close()
+            reader.close()
 
     async def _post(self, body: bytes, deadline: float) -> ClientResponse:
-        """Return the response once its headers are there. A connection that died in the pool is given a second try."""
+        """Return the response after its headers. A pooled connection that the server has closed is retried once."""
         use = SimpleNamespace(reused=False)
         try:
             async with asyncio.timeout_at(deadline):
@@ -149,7 +149,7 @@ class OpenAIModel:
                     if not use.reused or isinstance(error, ClientConnectorError):
                         raise
                     return await self._send(body, use)
-        except (ConnectionTimeoutError, ValueError) as error:  # ValueError: no such URL or header
+        except (ConnectionTimeoutError, ValueError) as error:  # ValueError: an invalid URL or header
             raise ModelUnreachable from error
         except TimeoutError:
             raise ModelTimeout from None
@@ -166,51 +166,51 @@ class OpenAIModel:
 
     @property
     def _headers(self) -> dict[str, str]:
-        # A compressed stream would wait until a block is worth compressing.
+        # A compressed stream is buffered until a block is worth compressing.
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream", "Accept-Encoding": "identity"}
         headers |= tracing.headers()
         return {**headers, "Authorization": f"Bearer {self._key}"} if self._key else headers
 
 
-def pool(connect_timeout: float) -> ClientSession:
-    """Return a pool of connections that leaves time limits and their number to its user."""
+def open_session(connect_timeout: float) -> ClientSession:
+    """Return a pool of connections without limits of number and total time."""
     reuse = TraceConfig()
     reuse.on_connection_reuseconn.append(note_reuse)
     return ClientSession(
-        # Answers may be many and long: a limit would make one wait for another's end.
+        # With a limit, an answer would wait for the end of another.
         connector=TCPConnector(limit=0),
         cookie_jar=DummyCookieJar(),
         timeout=ClientTimeout(total=None, connect=connect_timeout),
-        # Of a buffer this small most chunks are taken without a look at whether to read on: a fifth more a second.
+        # With a small buffer most chunks skip aiohttp's flow control: a fifth more throughput.
         read_bufsize=READ_BYTES,
         trace_configs=[reuse],
     )
 
 
 async def note_reuse(_: ClientSession, context: SimpleNamespace, params: TraceConnectionReuseconnParams) -> None:
-    """Set `reused` on what the request gave as `trace_request_ctx`."""
+    """Set `reused` on the request's `trace_request_ctx`."""
     context.trace_request_ctx.reused = True
 
 
-async def next_block(blocks: Blocks, answer: CompletionDecoder) -> bytes:
-    """Return the next block; whatever goes wrong once the model has finished doesn't matter any more."""
+async def next_block(reader: ResponseReader, answer: CompletionDecoder) -> bytes:
+    """Return the next block; errors after the model has finished are ignored."""
     try:
-        return await blocks.next()
+        return await reader.next()
     except ModelError:
         if not answer.finish_reason:
             raise
         return b""
 
 
-async def check(response: ClientResponse) -> None:
-    """Raise `Fault` unless what follows is a stream of events."""
+async def raise_for_error(response: ClientResponse) -> None:
+    """Raise `UpstreamError` unless the body is an event stream."""
     if response.status == 200 and response.content_type == "text/event-stream":
         return
-    raise Fault.of_response(response.status, response.headers, await error_body(response))
+    raise UpstreamError.of_response(response.status, response.headers, await error_body(response))
 
 
-def named(listing: bytes) -> frozenset[str]:
-    """Return the ids in a list of models; no server has to have one."""
+def parse_model_list(listing: bytes) -> frozenset[str]:
+    """Return the ids in a list of models, empty for anything else."""
     try:
         match orjson.loads(listing):
             case {"data": [*models]}:
@@ -221,7 +221,7 @@ def named(listing: bytes) -> frozenset[str]:
 
 
 async def error_body(response: ClientResponse) -> bytes:
-    """Return the beginning of an error's body, or as much of it as comes in time."""
+    """Return the beginning of an error's body, as much as arrives in time."""
     body = b""
     with suppress(ClientError, OSError):
         async with asyncio.timeout(ERROR_SECONDS):

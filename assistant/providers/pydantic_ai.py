@@ -1,4 +1,4 @@
-"""Every other provider (anthropic:, google:, groq: ...), through pydantic-ai."""
+"""All other providers (anthropic:, google:, groq: ...), through pydantic-ai."""
 
 import asyncio
 import json
@@ -13,8 +13,8 @@ from assistant.conf import get_settings
 from assistant.errors import AssistantError, ContextTooLong, ModelError, ModelTimeout, ModelUnreachable
 from assistant.events import Token, ToolCall, Usage
 from assistant.providers.base import Completion, ModelEvent, ModelRequest, ToolSpec
-from assistant.providers.chat_completions import Mender, PartialCall
-from assistant.providers.faults import Fault, described, failed, seconds
+from assistant.providers.chat_completions import PartialToolCall, TextSanitizer
+from assistant.providers.upstream_error import UpstreamError, model_error, parse_error_body, parse_retry_after
 from wire.asgi.per_loop import PerLoop
 from wire.observe import tracing
 
@@ -32,9 +32,9 @@ except ImportError as error:
 
 
 class PydanticAIModel:
-    """A model of a provider that pydantic-ai knows; `make` builds another one of its models in its place.
+    """A model of a provider that pydantic-ai knows; `make` builds another pydantic-ai model instead.
 
-    Raises `ImproperlyConfigured` where the provider is unknown, its package isn't installed or its key isn't set.
+    Raises `ImproperlyConfigured` if the provider is unknown, its package isn't installed or its key isn't set.
     """
 
     calls_tools = True
@@ -44,12 +44,12 @@ class PydanticAIModel:
     def __init__(self, provider: str, name: str, *, make: Callable[[], Model[Any]] | None = None) -> None:
         self.name = f"{provider}:{name}"
         self._make = make or self._infer
-        # Its connections belong to one event loop, so each loop has its own.
+        # Connections belong to one event loop, so each loop has a model of its own.
         self._models = PerLoop(self._make)
         self._make()
 
     async def start(self) -> None:
-        """Do nothing: connections are made by the calls that need them."""
+        """Do nothing: each call opens the connection that it needs."""
 
     async def aclose(self) -> None:
         await self._models.aclose()
@@ -57,27 +57,27 @@ class PydanticAIModel:
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
         try:
             async with self._open(request) as response:
-                mender = Mender()
-                async for text in patient(texts(response)):
-                    if mended := mender.mend(text):
-                        yield Token(mended)
-                if rest := mender.end():
+                sanitizer = TextSanitizer()
+                async for text in with_timeouts(text_deltas(response)):
+                    if clean := sanitizer.sanitize(text):
+                        yield Token(clean)
+                if rest := sanitizer.end():
                     yield Token(rest)
-                for event in ending(response.get()):
+                for event in final_events(response.get()):
                     yield event
         except AssistantError:
             raise
         except exceptions.ModelHTTPError as error:
-            raise told(error, model=self.name, request=request) from None
-        except Exception as error:  # foreign code: each provider's package has errors of its own
-            raise translated_error(error) from error
+            raise report_error(error, model=self.name, request=request) from None
+        except Exception as error:  # foreign code: each provider's package raises its own errors
+            raise convert_error(error) from error
 
     @asynccontextmanager
     async def _open(self, request: ModelRequest) -> AsyncGenerator[StreamedResponse]:
         model = await self._models.get()
         call = model_request_stream(
             model,
-            list(translated(request.messages)),
+            list(convert_messages(request.messages)),
             model_settings=settings_for(request),
             model_request_parameters=parameters_for(request, model),
             instrument=False,
@@ -94,27 +94,28 @@ class PydanticAIModel:
             raise ImproperlyConfigured(f"The model {self.name} can't be used: {error}") from error
 
 
-def told(error: exceptions.ModelHTTPError, *, model: str, request: ModelRequest) -> AssistantError:
-    wait = seconds(str(error.retry_after)) if error.retry_after is not None else None
-    return Fault(error.status_code, *described(error.body), retry_after=wait).told(model=model, request=request)
+def report_error(error: exceptions.ModelHTTPError, *, model: str, request: ModelRequest) -> AssistantError:
+    wait = parse_retry_after(str(error.retry_after)) if error.retry_after is not None else None
+    upstream = UpstreamError(error.status_code, *parse_error_body(error.body), retry_after=wait)
+    return upstream.report(model=model, request=request)
 
 
-def translated_error(error: Exception) -> AssistantError:
+def convert_error(error: Exception) -> AssistantError:
     match error:
         case exceptions.ModelContextWindowExceededError():
             return ContextTooLong()
         case exceptions.ModelTimeoutError() | exceptions.ModelRequestTimeout() | TimeoutError():
             return ModelTimeout()
         case exceptions.ModelConnectionError(phase="read"):
-            return failed("The model's server hung up.", retryable=True)
+            return model_error("The model's server hung up.", retryable=True)
         case exceptions.ModelConnectionError():
             return ModelUnreachable()
         case _:
             return ModelError()
 
 
-async def patient(pieces: AsyncIterator[str]) -> AsyncIterator[str]:
-    """Pass on the pieces. Raises `TimeoutError` where the first or the next one doesn't come in time."""
+async def with_timeouts(pieces: AsyncIterator[str]) -> AsyncIterator[str]:
+    """Yield the pieces. Raises `TimeoutError` if the first or the next one doesn't arrive in time."""
     settings = get_settings()
     limit = settings.MODEL_FIRST_TOKEN_TIMEOUT
     while True:
@@ -126,8 +127,8 @@ async def patient(pieces: AsyncIterator[str]) -> AsyncIterator[str]:
         limit = settings.MODEL_IDLE_TIMEOUT
 
 
-async def texts(response: StreamedResponse) -> AsyncIterator[str]:
-    """Yield each piece of text, and an empty one for each other sign of the model, such as a thought."""
+async def text_deltas(response: StreamedResponse) -> AsyncIterator[str]:
+    """Yield each piece of text, and an empty one for any other activity, such as a thought."""
     async for event in response:
         match event:
             case messages.PartStartEvent(part=messages.TextPart(content=text)):
@@ -138,17 +139,18 @@ async def texts(response: StreamedResponse) -> AsyncIterator[str]:
                 yield ""
 
 
-def ending(response: messages.ModelResponse) -> Iterator[ToolCall | Completion]:
-    """Yield what comes after the text."""
+def final_events(response: messages.ModelResponse) -> Iterator[ToolCall | Completion]:
+    """Yield the events after the text."""
     cut = response.finish_reason == "length"
-    asked = [part for part in response.parts if isinstance(part, messages.ToolCallPart)]
-    calls = [] if cut else [PartialCall(part.tool_call_id, part.tool_name, written(part)).parsed() for part in asked]
+    requested = [part for part in response.parts if isinstance(part, messages.ToolCallPart)]
+    partial = [PartialToolCall(part.tool_call_id, part.tool_name, arguments_json(part)) for part in requested]
+    calls = [] if cut else [call.parse() for call in partial]
     yield from calls
     usage = Usage(response.usage.input_tokens, response.usage.output_tokens)
     yield Completion("tool_calls" if calls else "length" if cut else "stop", usage)
 
 
-def written(part: messages.ToolCallPart) -> str:
+def arguments_json(part: messages.ToolCallPart) -> str:
     return part.args if isinstance(part.args, str) else json.dumps(part.args or {})
 
 
@@ -164,7 +166,7 @@ def settings_for(request: ModelRequest) -> ModelSettings:
 
 
 def parameters_for(request: ModelRequest, model: Model[Any]) -> ModelRequestParameters:
-    tools = [definition(tool) for tool in request.tools]
+    tools = [tool_definition(tool) for tool in request.tools]
     if request.schema is None:
         return ModelRequestParameters(function_tools=tools)
     return ModelRequestParameters(
@@ -174,21 +176,22 @@ def parameters_for(request: ModelRequest, model: Model[Any]) -> ModelRequestPara
     )
 
 
-def definition(tool: ToolSpec) -> ToolDefinition:
+def tool_definition(tool: ToolSpec) -> ToolDefinition:
     return ToolDefinition(name=tool.name, description=tool.description, parameters_json_schema=dict(tool.parameters))
 
 
-def translated(conversation: Sequence[Mapping[str, Any]]) -> Iterator[messages.ModelMessage]:
-    """Yield OpenAI's messages as pydantic-ai's: what one side says in a row is one message."""
-    names = {call["id"]: call["function"]["name"] for said in conversation for call in said.get("tool_calls") or ()}
+def convert_messages(conversation: Sequence[Mapping[str, Any]]) -> Iterator[messages.ModelMessage]:
+    """Yield OpenAI messages as pydantic-ai's, which join consecutive messages of one side."""
+    calls = (call for message in conversation for call in message.get("tool_calls") or ())
+    names = {call["id"]: call["function"]["name"] for call in calls}
     for by_model, group in groupby(conversation, lambda message: message["role"] == "assistant"):
         if by_model:
-            yield messages.ModelResponse(parts=[part for message in group for part in said_parts(message)])
+            yield messages.ModelResponse(parts=[part for message in group for part in response_parts(message)])
         else:
-            yield messages.ModelRequest(parts=[given_part(message, names) for message in group])
+            yield messages.ModelRequest(parts=[request_part(message, names) for message in group])
 
 
-def given_part(message: Mapping[str, Any], names: Mapping[str, str]) -> messages.ModelRequestPart:
+def request_part(message: Mapping[str, Any], names: Mapping[str, str]) -> messages.ModelRequestPart:
     content = message.get("content") or ""
     match message["role"]:
         case "system":
@@ -200,7 +203,7 @@ def given_part(message: Mapping[str, Any], names: Mapping[str, str]) -> messages
             return messages.UserPromptPart(content)
 
 
-def said_parts(message: Mapping[str, Any]) -> Iterator[messages.ModelResponsePart]:
+def response_parts(message: Mapping[str, Any]) -> Iterator[messages.ModelResponsePart]:
     if content := message.get("content"):
         yield messages.TextPart(content)
     for call in message.get("tool_calls") or ():

@@ -1,7 +1,7 @@
-"""Models by their names, each made once a process.
+"""Models by name, each created once per process.
 
-A model is named `provider:name`. ASSISTANT_PROVIDERS has a project's own; `openai:` is any server with OpenAI's
-protocol of chat completions, `local:` llama.cpp on this machine; others go to pydantic-ai, where it is installed.
+A model is named `provider:name`. ASSISTANT_PROVIDERS holds a project's own providers; `openai:` is any server with
+OpenAI's chat-completions protocol, `local:` is llama.cpp on this machine, and pydantic-ai handles the others.
 """
 
 from django.core.exceptions import ImproperlyConfigured
@@ -15,7 +15,7 @@ from wire.once import once
 def get_model(name: str) -> Model:
     """Return the process's one instance of a model.
 
-    Raises `ImproperlyConfigured` with a sentence for a name that can't be used.
+    Raises `ImproperlyConfigured` for a name that can't be used.
     """
     provider, separator, rest = name.partition(":")
     if not (separator and provider and rest):
@@ -25,9 +25,9 @@ def get_model(name: str) -> Model:
 
 @once
 def load(provider: str, name: str) -> Model:
-    """Import only what the model needs: llama.cpp or another provider's client may not be installed."""
+    """Import only the model's provider: the clients of others may not be installed."""
     if own := get_settings().ASSISTANT_PROVIDERS.get(provider):
-        return made(own, name)
+        return make_custom(own, name)
     match provider:
         case "local":
             from assistant.providers.local import LocalModel
@@ -43,11 +43,11 @@ def load(provider: str, name: str) -> Model:
             return PydanticAIModel(provider, name)
 
 
-def made(path: str, name: str) -> Model:
-    """Return the model that a project's own class or function makes of a name."""
+def make_custom(path: str, name: str) -> Model:
+    """Return the model that a project's own class or function creates for a name."""
     try:
         make = import_string(path)
     except ImportError as error:
-        raise ImproperlyConfigured(f"ASSISTANT_PROVIDERS can't name {path}: {error}.") from None
+        raise ImproperlyConfigured(f"ASSISTANT_PROVIDERS names {path}, which can't be imported: {error}.") from None
     model: Model = make(name)
     return model

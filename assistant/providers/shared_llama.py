@@ -1,4 +1,4 @@
-"""The machine's one llama.cpp for a file of weights: started by the process that needs it first, used by all."""
+"""One llama.cpp per machine and file of weights: the first process that needs it starts it, and all use it."""
 
 import asyncio
 import atexit
@@ -27,23 +27,23 @@ logger = logging.getLogger(__name__)
 
 # How long another process may take to load the model.
 LOADING_SECONDS = 60
-LOOK_SECONDS = 0.05
-# A file that was named was looked for when it was; these are fetched.
+POLL_SECONDS = 0.05
+# Only the weights of smollm2 are fetched; the path of another file was checked before.
 MISSING = "The weights of local:smollm2 are missing: run `manage.py prepare`."
-# How long a server that is looked at may take to say that it is well.
+# How long a server may take to answer a health check.
 HEALTH_SECONDS = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a model's server listens, the key that it wants, and the process that started it."""
+    """The URL of a model's server, its key, and the process that started it."""
 
     url: str
     key: str
     pid: int
 
     @property
-    def answers(self) -> bool:
+    def is_healthy(self) -> bool:
         connection = HTTPConnection(urlsplit(self.url).netloc, timeout=HEALTH_SECONDS)
         try:
             connection.request("GET", "/health")
@@ -55,9 +55,9 @@ class Address:
 
 
 class Claim:
-    """A lock, which ends with the process that took it, and beside it a file with the holder's address.
+    """A lock, released when its process ends, and a file beside it with the holder's address.
 
-    The host's name is part of their names: containers may share a folder, but not the loopback interface.
+    File names contain the host name: containers may share a folder, but not the loopback interface.
     """
 
     def __init__(self, folder: Path, weights: Path) -> None:
@@ -67,19 +67,19 @@ class Claim:
         self._lock: IO[bytes] | None = None
 
     def take(self) -> bool:
-        """Take the claim unless another process has it, or this one by another way. Raises `OSError`."""
+        """Take the claim unless another process or instance has it. Raises `OSError`."""
         self._lock_path.parent.mkdir(parents=True, exist_ok=True)
         lock = self._lock_path.open("ab")
         if not locks.lock(lock, locks.LOCK_EX | locks.LOCK_NB):
             lock.close()
             return False
         self._lock = lock
-        # The address of a holder that died: its port may be anybody's now.
+        # The address of a dead holder: another program may listen on its port.
         self._address_path.unlink(missing_ok=True)
         return True
 
     def publish(self, address: Address) -> None:
-        """Tell the other processes of this user where to go."""
+        """Write the address for the other processes of this user."""
         draft = self._address_path.with_suffix(f".{address.pid}")
         draft.unlink(missing_ok=True)
         with open(draft, "x", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
@@ -87,7 +87,7 @@ class Claim:
         os.replace(draft, self._address_path)
 
     def read(self) -> Address | None:
-        """Return what the holder published, None while it hasn't yet."""
+        """Return the holder's address, None until it is published."""
         try:
             return Address(**json.loads(self._address_path.read_bytes()))
         except (OSError, ValueError, TypeError):
@@ -97,24 +97,24 @@ class Claim:
         if self._lock:
             with suppress(OSError):
                 self._address_path.unlink(missing_ok=True)
-            self.forget()
+            self.detach()
 
-    def forget(self) -> None:
-        """Close the lock's file: in a forked child that leaves the claim with the parent, and lets it end with it."""
+    def detach(self) -> None:
+        """Close the lock's file; in a forked child this leaves the claim with the parent."""
         if self._lock:
             self._lock.close()
             self._lock = None
 
 
 class SharedLlama:
-    """Finds the server, or starts it. The methods that block are for one thread at a time; `afind` sees to that."""
+    """Finds the server, or starts it. The sync methods are for one thread at a time, which `afind` ensures."""
 
     def __init__(self, weights: Path) -> None:
         self.weights = weights
         self._claim = Claim(get_settings().ASSISTANT_DATA_DIR, weights)
         self._server: LlamaServer | None = None
         self._thread = ThreadPoolExecutor(1, "local-model")
-        everyone.add(self)
+        instances.add(self)
 
     async def afind(self) -> Address:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self.find)
@@ -123,18 +123,18 @@ class SharedLlama:
         await asyncio.get_running_loop().run_in_executor(self._thread, self.close)
 
     def find(self) -> Address:
-        """Return where the server is. Raises `ModelError` where there is none and none can be started."""
+        """Return the server's address. Raises `ModelError` if no server runs and none can be started."""
         end = time.monotonic() + LOADING_SECONDS
         while time.monotonic() < end:
-            if address := self.look():
+            if address := self.poll():
                 return address
-            time.sleep(LOOK_SECONDS)
-        raise ModelUnreachable("The local model doesn't get ready.")
+            time.sleep(POLL_SECONDS)
+        raise ModelUnreachable("The local model isn't ready: loading its weights took too long.")
 
-    def look(self) -> Address | None:
-        """Return where the server is, if it answers: this process's own, started if need be, or another process's."""
-        address = self._hold() or self._claim.read()
-        return address if address and address.answers else None
+    def poll(self) -> Address | None:
+        """Return the address of a healthy server: this process's own, started if needed, or another process's."""
+        address = self._acquire() or self._claim.read()
+        return address if address and address.is_healthy else None
 
     def close(self) -> None:
         """End this process's server, if it has one."""
@@ -143,20 +143,20 @@ class SharedLlama:
             self._server = None
         self._claim.release()
 
-    def forget(self) -> None:
-        """In a forked child: leave everything to the parent. Threads don't come along."""
+    def detach(self) -> None:
+        """In a forked child: leave the server and the claim to the parent. Threads aren't inherited."""
         self._thread = ThreadPoolExecutor(1, "local-model")
         if self._server:
-            self._server.forget()
+            self._server.detach()
             self._server = None
-        self._claim.forget()
+        self._claim.detach()
 
-    def _hold(self) -> Address | None:
-        """Return the address of this process's own server; None where another has the claim."""
+    def _acquire(self) -> Address | None:
+        """Return the address of this process's own server; None if another process has the claim."""
         try:
             if self._server is None and not self._claim.take():
                 return None
-            return self._own()
+            return self._ensure_server()
         except ModelError:
             self.close()
             raise
@@ -165,7 +165,7 @@ class SharedLlama:
             logger.exception("weights=%s state=not_started", self.weights)
             raise ModelError("The local model can't be started.") from error
 
-    def _own(self) -> Address:
+    def _ensure_server(self) -> Address:
         if self._server and not self._server.is_running:
             self._server.close()
             self._server = None
@@ -183,18 +183,18 @@ class SharedLlama:
         return server
 
 
-everyone: weakref.WeakSet[SharedLlama] = weakref.WeakSet()
+instances: weakref.WeakSet[SharedLlama] = weakref.WeakSet()
 
 
-def forget_all() -> None:
-    for each in everyone:
-        each.forget()
+def detach_all() -> None:
+    for each in instances:
+        each.detach()
 
 
 def close_all() -> None:
-    for each in everyone:
+    for each in instances:
         each.close()
 
 
-os.register_at_fork(after_in_child=forget_all)
+os.register_at_fork(after_in_child=detach_all)
 atexit.register(close_all)

@@ -1,16 +1,16 @@
-"""The data of server-sent events, out of blocks of bytes that may be cut anywhere."""
+"""Parse server-sent events from blocks of bytes that may be cut anywhere."""
 
 MAX_LINE = 1024 * 1024
 
 
 class LineTooLong(Exception):
-    """A line had more than `MAX_LINE` bytes."""
+    """A line has more than `MAX_LINE` bytes."""
 
 
-class Events:
-    """Takes the data of each event out of a stream.
+class SSEParser:
+    """Extracts the data of each event of a stream.
 
-    https://html.spec.whatwg.org/multipage/server-sent-events.html, as far as model servers use it: one line of data an
+    https://html.spec.whatwg.org/multipage/server-sent-events.html, as far as model servers use it: one data line per
     event, ended by LF or CRLF. Comments and other fields are skipped.
     """
 
@@ -18,9 +18,9 @@ class Events:
         self._rest = b""
 
     def feed(self, block: bytes) -> list[bytes]:
-        """Return the data of the events whose line is complete; white space around it is left as it came.
+        """Return the data of the complete events, with surrounding white space.
 
-        Raises `LineTooLong` on the first call after that much of a line had come.
+        Raises `LineTooLong` on the first call after a line has exceeded the limit.
         """
         if len(self._rest) > MAX_LINE:
             raise LineTooLong

@@ -1,6 +1,6 @@
-"""Full-text search of the documents, on SQLite (FTS5) and PostgreSQL alike.
+"""Full-text search of the documents, on SQLite (FTS5) and PostgreSQL.
 
-The database keeps the index in step (migration 0002). A query is plain words: nothing in it is syntax.
+The database updates the index (migration 0002). A query is plain words and has no syntax.
 """
 
 import json
@@ -17,17 +17,17 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from assistant.models import Document
 
 MAX_WORDS = 16
-# How many the database ranks before titles are looked at.
+# The database ranks so many hits before their titles are compared.
 CANDIDATES = 20
 MAX_WORD_CHARS = 64
 MAX_QUERY_CHARS = 2_000
-# A hit carries a passage, not a book that somebody has put into one document.
+# A hit carries a passage, even of a document that holds a book.
 MAX_TEXT_CHARS = 4_000
-# snippet() takes time that grows with the square of a document's length: two minutes for 400,000 characters.
+# snippet() takes quadratic time: two minutes for 400,000 characters.
 MAX_SNIPPET_SOURCE_CHARS = 8_000
 
-# Words that say nothing about what is sought: those that PostgreSQL leaves out, and those that questions begin with.
-SAYING_NOTHING = """
+# PostgreSQL's stop words, and those that questions begin with.
+STOP_WORD_LIST = """
 a about above after again against all am an and any are as at be because been before being below between both but by can
 could define describe did do does doing don down during each explain few for from further had has have having he her
 here hers herself him himself his how i if in into is it its itself just let me more most my myself no nor not now of
@@ -35,7 +35,7 @@ off on once only or other our ours ourselves out over own please s same she shou
 their theirs them themselves then there these they this those through to too under until up very was we were what when
 where which while who whom whose why will with would you your yours yourself yourselves
 """
-STOP_WORDS = frozenset(SAYING_NOTHING.split())
+STOP_WORDS = frozenset(STOP_WORD_LIST.split())
 
 SearchRow = tuple[Any, ...]
 Marks = tuple[str, str]
@@ -43,10 +43,11 @@ Marks = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A document that was found, or a passage of one.
+    """A document that matches a query, or a passage of one.
 
-    `snippet` is plain text of about 300 characters, `text` the beginning of the document (both are, where the document
-    is very long). `matched` is the share of the query's words that it has; `score` compares the hits of one query.
+    `snippet` is plain text of about 300 characters, `text` the beginning of the document; of a very long document the
+    snippet is its beginning, too. `matched` is the share of the query's words that it has; `score` compares the hits
+    of one query.
     """
 
     title: str
@@ -60,9 +61,9 @@ class Hit:
 
 
 def search(query: str, limit: int = 5, marks: Marks = ("", "")) -> list[Hit]:
-    """Return the documents that have words of the query, best first; none where the query has no words.
+    """Return the documents that have words of the query, best first; none if the query has no words.
 
-    `marks` are put around what matched in titles and snippets (SQLite: of a very long document in the title alone).
+    `marks` enclose the matches in titles and snippets (SQLite: of a very long document in the title alone).
     Raises `ImproperlyConfigured` on a database other than SQLite and PostgreSQL.
     """
     words = content_words(query)
@@ -71,13 +72,13 @@ def search(query: str, limit: int = 5, marks: Marks = ("", "")) -> list[Hit]:
     connection = connections[router.db_for_read(Document)]
     find = ENGINES.get(connection.vendor)
     if find is None:
-        raise ImproperlyConfigured("Documents can be searched on SQLite and PostgreSQL only.")
-    found = [hit_of(row, words) for row in find(connection, words, max(limit, CANDIDATES), marks)]
+        raise ImproperlyConfigured("Document search needs SQLite or PostgreSQL.")
+    found = [to_hit(row, words) for row in find(connection, words, max(limit, CANDIDATES), marks)]
     return sorted(found, key=lambda hit: hit.score, reverse=True)[:limit]
 
 
 def content_words(query: str) -> list[str]:
-    """Return the words to look for, each once; stop words only where there is nothing else."""
+    """Return the words to search, each once; stop words only if there are no others."""
     words = [word for word in all_words(query) if len(word) <= MAX_WORD_CHARS]
     return ([word for word in words if word not in STOP_WORDS] or words)[:MAX_WORDS]
 
@@ -87,30 +88,30 @@ def all_words(query: str) -> list[str]:
     return list(dict.fromkeys(re.findall(r"[^\W_]+", unicodedata.normalize("NFC", query[:MAX_QUERY_CHARS]).lower())))
 
 
-def hit_of(row: SearchRow, words: Sequence[str]) -> Hit:
+def to_hit(row: SearchRow, words: Sequence[str]) -> Hit:
     title, url, snippet, text, source, credit, rank, matched = row
     share = matched / len(words)
-    better = 1 + about(title, words) if matched == len(words) else 1
-    score = float(f"{rank * better:.4g}")  # a rank may be a millionth
+    boost = 1 + title_relevance(title, words) if matched == len(words) else 1
+    score = float(f"{rank * boost:.4g}")  # a rank may be as small as a millionth
     return Hit(title, url, " ".join(snippet.split()), text, source, credit, score, round(share, 4))
 
 
-def about(title: str, words: Sequence[str]) -> float:
-    """Return the share of a title's words that are sought: "DNA" is about DNA, "DNA profiling" by half.
+def title_relevance(title: str, words: Sequence[str]) -> float:
+    """Return the share of a title's words that the query has: for "DNA", 1 for "DNA" and 0.5 for "DNA profiling".
 
-    Neither engine knows: to them a title that has the word has it, however much else it says.
+    Neither database ranks by that.
     """
     named = content_words(title)
-    return sum(any(alike(name, word) for word in words) for name in named) / len(named) if named else 0.0
+    return sum(any(share_stem(name, word) for word in words) for name in named) / len(named) if named else 0.0
 
 
-def alike(one: str, other: str) -> bool:
-    """Tell whether two words are forms of one: vaccine and vaccination, cat and cats."""
+def share_stem(one: str, other: str) -> bool:
+    """Tell whether two words seem to share a stem: vaccine and vaccination, cat and cats."""
     short, long = sorted((one, other), key=len)
     return short[:5] == long[:5] if len(short) >= 5 else long.startswith(short) and len(long) - len(short) <= 2
 
 
-# One way for each database; the rows have the columns that `hit_of` names.
+# One query for each database; its rows have the columns that `to_hit` unpacks.
 
 SQLITE = """
 SELECT highlight(assistant_document_index, 0, %(before)s, %(after)s), document.url,
@@ -128,9 +129,9 @@ WHERE found.assistant_document_index MATCH %(any)s AND found.rank MATCH 'bm25(8.
 ORDER BY found.rank LIMIT %(limit)s
 """
 
-# ts_rank doesn't know that a rare word says more than a common one, so a word weighs the less the more documents have
-# it; nor that one document with all of the words is worth more than many with one, hence the factor count(*).
-# ts_headline leaves out what looks like a tag, so that < and > are other signs while it looks.
+# ts_rank ignores how rare a word is, so each word is weighted by its document frequency; and how many of the words a
+# document has, hence the factor count(*). ts_headline drops text that looks like a tag, so < and > are translated
+# before and after.
 POSTGRESQL = """
 WITH word AS MATERIALIZED (
     SELECT query, 1 / ln(3 + (
@@ -166,20 +167,20 @@ ORDER BY rank DESC, id
 """
 
 
-def find_on_sqlite(connection: BaseDatabaseWrapper, words: Sequence[str], limit: int, marks: Marks) -> list[SearchRow]:
+def search_sqlite(connection: BaseDatabaseWrapper, words: Sequence[str], limit: int, marks: Marks) -> list[SearchRow]:
     quoted = [f'"{word}"' for word in words]
-    sought = {"words": json.dumps(quoted), "any": " OR ".join(quoted)}
-    return rows(connection, SQLITE, {**sought, **bounds(limit, marks)})
+    parameters = {"words": json.dumps(quoted), "any": " OR ".join(quoted)}
+    return fetch_rows(connection, SQLITE, {**parameters, **query_parameters(limit, marks)})
 
 
-def find_on_postgresql(
+def search_postgresql(
     connection: BaseDatabaseWrapper, words: Sequence[str], limit: int, marks: Marks
 ) -> list[SearchRow]:
-    sought = {"words": [without_accents(word) for word in words], "any": " or ".join(words)}
-    return rows(connection, POSTGRESQL, {**sought, **bounds(limit, marks)})
+    parameters = {"words": [without_accents(word) for word in words], "any": " or ".join(words)}
+    return fetch_rows(connection, POSTGRESQL, {**parameters, **query_parameters(limit, marks)})
 
 
-def bounds(limit: int, marks: Marks) -> dict[str, Any]:
+def query_parameters(limit: int, marks: Marks) -> dict[str, Any]:
     before, after = marks
     return {
         "limit": limit,
@@ -191,11 +192,11 @@ def bounds(limit: int, marks: Marks) -> dict[str, Any]:
 
 
 def without_accents(word: str) -> str:
-    """Take accents off as the index does; FTS5 does so by itself."""
+    """Remove accents as the index does; FTS5 does so by itself."""
     return unicodedata.normalize("NFC", re.sub("[\u0300-\u036f]", "", unicodedata.normalize("NFD", word)))
 
 
-def rows(connection: BaseDatabaseWrapper, sql: str, parameters: Mapping[str, Any]) -> list[SearchRow]:
+def fetch_rows(connection: BaseDatabaseWrapper, sql: str, parameters: Mapping[str, Any]) -> list[SearchRow]:
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
         found: list[SearchRow] = cursor.fetchall()
@@ -203,6 +204,6 @@ def rows(connection: BaseDatabaseWrapper, sql: str, parameters: Mapping[str, Any
 
 
 ENGINES: dict[str, Callable[[BaseDatabaseWrapper, Sequence[str], int, Marks], list[SearchRow]]] = {
-    "sqlite": find_on_sqlite,
-    "postgresql": find_on_postgresql,
+    "sqlite": search_sqlite,
+    "postgresql": search_postgresql,
 }

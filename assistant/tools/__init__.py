@@ -1,5 +1,6 @@
 """Tools that models and callers may call."""
 
-from assistant.tools.toolbox import Tool, ToolOutput, tool
+from assistant.tools.output import ToolOutput
+from assistant.tools.toolbox import Tool, tool
 
 __all__ = ["Tool", "ToolOutput", "tool"]

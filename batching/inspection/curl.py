@@ -1,4 +1,4 @@
-"""An item as a `curl` command, to run it again."""
+"""An item as a `curl` command, to repeat it."""
 
 import json
 import shlex
@@ -8,27 +8,27 @@ from django.utils.encoding import iri_to_uri
 
 from batching.models import BatchItem
 
-# What curl itself would expand in an address.
+# Characters of an address that curl would expand.
 GLOBS = frozenset("[]{}")
 
 
 def command(item: BatchItem, base: str) -> str | None:
     """Return the item's request as a command that calls `base`, such as `https://example.org`.
 
-    Credentials are masked in it, as they are stored. None for what never was a request that can be sent.
+    Credentials are masked, as they are stored. Returns None for an item that was refused as invalid.
     """
-    if was_refused(item):
+    if was_invalid(item):
         return None
-    return " \\\n  ".join(parts(item, base))
+    return " \\\n  ".join(arguments(item, base))
 
 
-def was_refused(item: BatchItem) -> bool:
-    """Tell whether the item was answered without anybody looking at it."""
+def was_invalid(item: BatchItem) -> bool:
+    """Tell whether the item was refused before it ran, or has no valid path."""
     is_bad = item.started_at is None and item.status is not None and item.status < 500 and item.status != 424
     return is_bad or not item.method or not item.path.startswith("/") or item.path.startswith("//")
 
 
-def parts(item: BatchItem, base: str) -> Iterator[str]:
+def arguments(item: BatchItem, base: str) -> Iterator[str]:
     address = base + iri_to_uri(item.path)
     globbed = "--globoff " if GLOBS & set(address) else ""
     yield f"curl {globbed}-X {shlex.quote(item.method)} {shlex.quote(address)}"
@@ -38,11 +38,11 @@ def parts(item: BatchItem, base: str) -> Iterator[str]:
     for header in headers.values():
         yield f"-H {shlex.quote(header)}"
     if item.request_body is not None:
-        yield f"--data-raw {shlex.quote(body(item, headers['content-type']))}"
+        yield f"--data-raw {shlex.quote(body_text(item, headers['content-type']))}"
 
 
-def body(item: BatchItem, content_type: str) -> str:
-    """Return the body as it travelled: as JSON, or a string as it is where its type is another, or where it was cut."""
+def body_text(item: BatchItem, content_type: str) -> str:
+    """Return the body as it was sent: as JSON, or unchanged for another type or a truncated text."""
     kind = content_type.partition(":")[2].partition(";")[0].strip().lower()
     is_json = kind == "application/json" or kind.endswith("+json")
     if isinstance(item.request_body, str) and (item.truncated or not is_json):

@@ -1,4 +1,4 @@
-"""A batch to take away: all of its items, what was asked and answered, as NDJSON or as CSV, a slice at a time."""
+"""Export a batch with the requests and responses of all items, as NDJSON or CSV, a slice at a time."""
 
 import csv
 import json
@@ -19,57 +19,57 @@ COLUMNS = (
 # Columns that may hold any JSON.
 NESTED = {"request_headers", "request_body", "response_headers", "response_body", "details"}
 
-# How a cell begins that a spreadsheet takes for a formula: https://owasp.org/www-community/attacks/CSV_Injection
+# A spreadsheet takes a cell that begins with one of these for a formula: https://owasp.org/www-community/attacks/CSV_Injection
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-# By which spreadsheets know that it is UTF-8.
-MARK = "\ufeff"
+# Tells spreadsheets that the file is UTF-8.
+BOM = "\ufeff"
 
 ExportRow = Sequence[Any]
 
 
 async def ndjson(batch_id: str) -> AsyncGenerator[bytes]:
-    async for rows in slices(batch_id):
-        yield "".join(f"{json.dumps(dict(zip(COLUMNS, map(plain, row), strict=True)))}\n" for row in rows).encode()
+    async for rows in row_slices(batch_id):
+        yield "".join(f"{json.dumps(dict(zip(COLUMNS, map(to_plain, row), strict=True)))}\n" for row in rows).encode()
 
 
-async def table(batch_id: str) -> AsyncGenerator[bytes]:
-    yield MARK.encode() + written([COLUMNS])
-    async for rows in slices(batch_id):
-        yield written([[cell(name, value) for name, value in zip(COLUMNS, row, strict=True)] for row in rows])
+async def csv_table(batch_id: str) -> AsyncGenerator[bytes]:
+    yield BOM.encode() + format_csv([COLUMNS])
+    async for rows in row_slices(batch_id):
+        yield format_csv([[csv_cell(name, value) for name, value in zip(COLUMNS, row, strict=True)] for row in rows])
 
 
-# By how a file's name ends.
+# By file extension.
 FORMATS: dict[str, tuple[str, Callable[[str], AsyncGenerator[bytes]]]] = {
     "ndjson": ("application/x-ndjson", ndjson),
-    "csv": ("text/csv; charset=utf-8", table),
+    "csv": ("text/csv; charset=utf-8", csv_table),
 }
 
 
-async def slices(batch_id: str) -> AsyncGenerator[list[ExportRow]]:
+async def row_slices(batch_id: str) -> AsyncGenerator[list[ExportRow]]:
     after = -1
-    while rows := await progress.read(partial(some, batch_id, after)):
+    while rows := await progress.read(partial(fetch_rows, batch_id, after)):
         after = rows[-1][0]
         yield rows
 
 
-def some(batch_id: str, after: int) -> list[ExportRow]:
+def fetch_rows(batch_id: str, after: int) -> list[ExportRow]:
     rows = BatchItem.objects.filter(batch=batch_id, position__gt=after).order_by("position")
     return list(rows.values_list(*COLUMNS)[: progress.SLICE])
 
 
-def plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-def written(rows: Sequence[ExportRow]) -> bytes:
-    sheet = StringIO(newline="")
-    csv.writer(sheet).writerows(rows)
-    return sheet.getvalue().encode()
+def format_csv(rows: Sequence[ExportRow]) -> bytes:
+    output = StringIO(newline="")
+    csv.writer(output).writerows(rows)
+    return output.getvalue().encode()
 
 
-def cell(name: str, value: Any) -> Any:
-    """Return a value as a cell; text that would be a formula begins with an apostrophe."""
+def csv_cell(name: str, value: Any) -> Any:
+    """Return a value as a cell; an apostrophe is put before text that would be a formula."""
     if name in NESTED:
         value = None if value in (None, {}) else json.dumps(value, ensure_ascii=False)
-    value = plain(value)
+    value = to_plain(value)
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

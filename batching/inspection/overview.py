@@ -1,4 +1,4 @@
-"""All items of a batch at a glance, however many: the database groups them, and an index holds what it looks at."""
+"""An overview of any number of items: the database groups them by an index."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,18 +10,20 @@ from urllib.parse import urlencode
 from django.db.models import Case, Count, F, IntegerField, Max, Min, Q, QuerySet, Value, When
 from django.db.models.functions import Substr
 
-from batching.inspection.inspection import ITEMS_SHOWN, MESSAGE_CHARS, Choice, Mark, mark_of
-from batching.inspection.waterfall import Scale, Stretch, Tick, percent
+from batching.inspection.badges import Badge, item_badge
+from batching.inspection.item_filter import MAX_MESSAGE_CHARS, ItemFilter
+from batching.inspection.item_list import MAX_ITEMS
+from batching.inspection.waterfall import BarSegment, Scale, Tick, format_percent
 from batching.models import Batch, BatchItem
 from wire.observe.durations import format_duration
 
-MOST_GROUPS = 20
-MOST_PARTS = 50
-# Items in a part.
-SIZES: tuple[int, ...] = tuple(factor * 10**power for power in range(8) for factor in (1, 2, 5))
-# With fewer, each one's time says more than a distribution.
-LEAST_DISTRIBUTED = 20
-# Seconds that part the bins.
+MAX_GROUPS = 20
+MAX_RANGES = 50
+# Items per range.
+RANGE_SIZES: tuple[int, ...] = tuple(factor * 10**power for power in range(8) for factor in (1, 2, 5))
+# Fewer items have no distribution.
+MIN_ITEMS_FOR_BINS = 20
+# The bounds of the bins, in seconds.
 EDGES = (
     *(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
     *(1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0),
@@ -37,18 +39,18 @@ UNSUCCESSFUL = (
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """Items that ended alike without success. `query` leads to them."""
+class FailureGroup:
+    """Items that ended with the same status and error. `query` selects them."""
 
-    mark: Mark
+    badge: Badge
     message: str
     count: int
     query: str
 
 
 @dataclass(frozen=True, slots=True)
-class Bin:
-    """How many items took how long; their share of the longest bin, in per cent, and the failed ones' part of it."""
+class DurationBin:
+    """The items with a duration between two bounds; widths are percentages of the largest bin."""
 
     label: str
     count: int
@@ -58,15 +60,15 @@ class Bin:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """Items with consecutive positions: when the first of them started and the last ended."""
+class ItemRange:
+    """Items with consecutive positions, from the first start to the last end."""
 
     first: int
     last: int
     ended: int
     failed: int
     slowest: float | None
-    stretch: Stretch | None
+    bar: BarSegment | None
 
     @property
     def query(self) -> str:
@@ -86,17 +88,17 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Waterfall:
-    """Parts of a batch on one scale of time, which begins `begins` after the call."""
+class RangeWaterfall:
+    """Ranges of a batch on one scale of time, which begins `begin_offset` after the call."""
 
-    begins: str
+    begin_offset: str
     ticks: Sequence[Tick]
-    parts: Sequence[Part]
+    ranges: Sequence[ItemRange]
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """What the database says of a part."""
+class RangeTotals:
+    """The database's totals of a range."""
 
     ended: int
     failed: int
@@ -106,127 +108,127 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """A scale of time that begins at a moment."""
+class TimeWindow:
+    """A scale of time with a start."""
 
     begin: datetime
     scale: Scale
 
     @classmethod
-    def of(cls, measured: Sequence[Measured], batch: Batch) -> Self:
+    def of(cls, totals: Sequence[RangeTotals], batch: Batch) -> Self:
         """Return the window from the first start to the last end."""
-        begin = min((one.started for one in measured if one.started), default=batch.created_at)
-        end = max((one.finished for one in measured), default=begin)
+        begin = min((one.started for one in totals if one.started), default=batch.created_at)
+        end = max((one.finished for one in totals), default=begin)
         return cls(begin, Scale(max((end - begin).total_seconds(), 0.001)))
 
-    def stretch(self, start: datetime, end: datetime) -> Stretch:
-        return self.scale.stretch((start - self.begin).total_seconds(), (end - self.begin).total_seconds())
+    def segment(self, start: datetime, end: datetime) -> BarSegment:
+        return self.scale.segment((start - self.begin).total_seconds(), (end - self.begin).total_seconds())
 
 
 class Overview:
-    """What there is to see of a batch beside its single items; each is one query, where it is looked at."""
+    """Summaries of a batch's items; each is one query, made on access."""
 
-    def __init__(self, batch: Batch, choice: Choice) -> None:
+    def __init__(self, batch: Batch, item_filter: ItemFilter) -> None:
         self.batch = batch
-        self.choice = choice
+        self.item_filter = item_filter
 
     @property
-    def ended(self) -> QuerySet[BatchItem]:
+    def finished(self) -> QuerySet[BatchItem]:
         return self.batch.items.filter(finished_at__isnull=False).order_by()
 
     @cached_property
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[FailureGroup]:
         """Return failures by status and message, the most frequent first."""
         if self.batch.succeeded + self.batch.left == self.batch.total:
             return []
-        alike = self.ended.filter(state__in=UNSUCCESSFUL).annotate(message=Substr("error", 1, MESSAGE_CHARS))
-        counted = alike.values("state", "status", "message").annotate(count=Count("*"), first=Min("position"))
-        return [group(row) for row in counted.order_by("-count", "first")[:MOST_GROUPS]]
+        message = Substr("error", 1, MAX_MESSAGE_CHARS)
+        unsuccessful = self.finished.filter(state__in=UNSUCCESSFUL).annotate(message=message)
+        counts = unsuccessful.values("state", "status", "message").annotate(count=Count("*"), first=Min("position"))
+        return [make_group(row) for row in counts.order_by("-count", "first")[:MAX_GROUPS]]
 
     @cached_property
-    def bins(self) -> list[Bin]:
-        """Return how long the items took that ran."""
-        if self.batch.total < LEAST_DISTRIBUTED:
+    def bins(self) -> list[DurationBin]:
+        """Return the distribution of the durations of items that ran."""
+        if self.batch.total < MIN_ITEMS_FOR_BINS:
             return []
         number: Any = Case(
-            *(When(duration__lt=edge, then=Value(place)) for place, edge in enumerate(EDGES)),
+            *(When(duration__lt=edge, then=Value(position)) for position, edge in enumerate(EDGES)),
             default=Value(len(EDGES)),
             output_field=IntegerField(),
         )
-        ran = self.ended.filter(started_at__isnull=False).annotate(bin=number)
-        counted = {
-            place: (everything, failed)
-            for place, everything, failed in ran.values_list("bin").annotate(
-                everything=Count("*"), failed=Count("position", filter=~SUCCEEDED)
+        ran = self.finished.filter(started_at__isnull=False).annotate(bin=number)
+        counts = {
+            position: (count, failed)
+            for position, count, failed in ran.values_list("bin").annotate(
+                count=Count("*"), failed=Count("position", filter=~SUCCEEDED)
             )
         }
-        return binned(counted)
+        return make_bins(counts)
 
     @cached_property
-    def waterfall(self) -> Waterfall | None:
-        """Return the chosen items in parts; None where they are few enough to be shown one by one."""
-        first, last = self.choice.first, min(self.choice.last, self.batch.total - 1)
-        if last - first < ITEMS_SHOWN:
+    def waterfall(self) -> RangeWaterfall | None:
+        """Return the filtered items in ranges; None if they are few enough to be shown one by one."""
+        first, last = self.item_filter.first, min(self.item_filter.last, self.batch.total - 1)
+        if last - first < MAX_ITEMS:
             return None
-        size = size_of_parts(last - first + 1)
-        found = self.measured(first, last, size)
-        window = Window.of(list(found.values()), self.batch)
-        parts = [
-            part(found.get(number), window, max(number * size, first), min(number * size + size - 1, last))
+        size = range_size(last - first + 1)
+        found = self.totals(first, last, size)
+        window = TimeWindow.of(list(found.values()), self.batch)
+        ranges = [
+            make_range(found.get(number), window, max(number * size, first), min(number * size + size - 1, last))
             for number in range(first // size, last // size + 1)
         ]
-        return Waterfall(
-            format_duration((window.begin - self.batch.created_at).total_seconds()), window.scale.ticks(), parts
-        )
+        offset = (window.begin - self.batch.created_at).total_seconds()
+        return RangeWaterfall(format_duration(offset), window.scale.ticks(), ranges)
 
-    def measured(self, first: int, last: int, size: int) -> dict[int, Measured]:
-        """Return what is known of each part in which something has ended."""
-        within = self.ended.filter(position__gte=first, position__lte=last).annotate(part=F("position") / size)
-        rows = within.values_list("part").annotate(
+    def totals(self, first: int, last: int, size: int) -> dict[int, RangeTotals]:
+        """Return the totals of each range with finished items."""
+        within = self.finished.filter(position__gte=first, position__lte=last).annotate(range=F("position") / size)
+        rows = within.values_list("range").annotate(
             ended=Count("*"),
             unsuccessful=Count("position", filter=~SUCCEEDED),
             slowest=Max("duration"),
             began=Min("started_at"),
             over=Max("finished_at"),
         )
-        return {number: Measured(*values) for number, *values in rows}
+        return {number: RangeTotals(*values) for number, *values in rows}
 
 
-def part(measured: Measured | None, window: Window, first: int, last: int) -> Part:
-    if measured is None:
-        return Part(first, last, 0, 0, None, None)
-    if measured.started is None:
-        return Part(first, last, measured.ended, measured.failed, None, None)
-    stretch = window.stretch(measured.started, measured.finished)
-    return Part(first, last, measured.ended, measured.failed, measured.slowest, stretch)
+def make_range(totals: RangeTotals | None, window: TimeWindow, first: int, last: int) -> ItemRange:
+    if totals is None:
+        return ItemRange(first, last, 0, 0, None, None)
+    if totals.started is None:
+        return ItemRange(first, last, totals.ended, totals.failed, None, None)
+    bar = window.segment(totals.started, totals.finished)
+    return ItemRange(first, last, totals.ended, totals.failed, totals.slowest, bar)
 
 
-def group(row: Mapping[str, Any]) -> Group:
-    chosen = {"state": row["state"], "status": "" if row["status"] is None else row["status"], "error": row["message"]}
-    return Group(mark_of(row["state"], row["status"]), row["message"], row["count"], urlencode(chosen))
+def make_group(row: Mapping[str, Any]) -> FailureGroup:
+    query = {"state": row["state"], "status": "" if row["status"] is None else row["status"], "error": row["message"]}
+    return FailureGroup(item_badge(row["state"], row["status"]), row["message"], row["count"], urlencode(query))
 
 
-def binned(counted: dict[int, tuple[int, int]]) -> list[Bin]:
-    """Return the bins from the first to the last that has something."""
-    if not counted:
+def make_bins(counts: dict[int, tuple[int, int]]) -> list[DurationBin]:
+    """Return the bins from the first to the last that isn't empty."""
+    if not counts:
         return []
-    most = max(everything for everything, _ in counted.values())
+    most = max(count for count, _ in counts.values())
     bins = []
-    for place in range(min(counted), max(counted) + 1):
-        everything, failed = counted.get(place, (0, 0))
-        widths = percent(everything * 100 / most), percent(failed * 100 / most)
-        bins.append(Bin(label(place), everything, failed, *widths))
+    for position in range(min(counts), max(counts) + 1):
+        count, failed = counts.get(position, (0, 0))
+        widths = format_percent(count * 100 / most), format_percent(failed * 100 / most)
+        bins.append(DurationBin(bin_label(position), count, failed, *widths))
     return bins
 
 
-def label(place: int) -> str:
-    if place == 0:
+def bin_label(position: int) -> str:
+    if position == 0:
         return f"below {format_duration(EDGES[0])}"
-    if place == len(EDGES):
+    if position == len(EDGES):
         return f"{format_duration(EDGES[-1])} and more"
-    return f"{format_duration(EDGES[place - 1])} to {format_duration(EDGES[place])}"
+    return f"{format_duration(EDGES[position - 1])} to {format_duration(EDGES[position])}"
 
 
-def size_of_parts(items: int) -> int:
-    """Return a round number of items such that few enough parts of that size make them up."""
-    return next(size for size in SIZES if items <= size * MOST_PARTS)
+def range_size(items: int) -> int:
+    """Return the smallest round size that divides the items into few enough ranges."""
+    return next(size for size in RANGE_SIZES if items <= size * MAX_RANGES)

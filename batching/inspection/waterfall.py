@@ -1,4 +1,4 @@
-"""When each of several things waited and ran, drawn to one scale of time."""
+"""Bars that show when items waited and ran, on one scale of time."""
 
 import math
 from collections.abc import Sequence
@@ -6,37 +6,37 @@ from dataclasses import dataclass
 
 from wire.observe.durations import format_duration
 
-MOST_TICKS = 5
-# Seconds between two ticks; people read 1, 2, 5 of a decimal unit, and fractions of an hour.
+MAX_TICKS = 5
+# Seconds between two ticks: 1, 2 or 5 of a decimal unit, and fractions of an hour.
 STEPS = (
     *(factor * 10.0**power for power in (-4, -3, -2, -1) for factor in (1, 2, 5)),
     *(1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0),
     *(3600.0, 7200.0, 21_600.0, 43_200.0, 86_400.0),
 )
-# In per cent of the scale; less can't be seen.
-NARROWEST = 0.3
+# In per cent of the scale; a narrower segment is invisible.
+MIN_WIDTH = 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Something that waited, and perhaps ran. Seconds since the scale began; `started` is None where it never ran."""
+    """The times of an item, in seconds since the scale's start; `started` is None if it never ran."""
 
     queued: float
     started: float | None
     finished: float
 
     @property
-    def waited(self) -> float:
+    def wait_time(self) -> float:
         return max((self.finished if self.started is None else self.started) - self.queued, 0.0)
 
     @property
-    def ran(self) -> float | None:
+    def run_time(self) -> float | None:
         return None if self.started is None else max(self.finished - self.started, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
-    """A piece of a bar. `x` and `width` are per cents of the scale, as SVG takes them in any language."""
+class BarSegment:
+    """A segment of a bar. `x` and `width` are percentages for SVG, independent of the language."""
 
     x: str
     width: str
@@ -44,14 +44,14 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    span: Interval
-    waiting: Stretch | None
-    running: Stretch | None
+    interval: Interval
+    waiting: BarSegment | None
+    running: BarSegment | None
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A mark of the scale; `anchor` is the SVG text-anchor that keeps its label inside."""
+    """A tick of the scale; `anchor` is the SVG text-anchor that keeps its label inside."""
 
     x: str
     label: str
@@ -64,38 +64,38 @@ class Scale:
 
     length: float
 
-    def bar(self, span: Interval) -> Bar:
-        turn = span.finished if span.started is None else span.started
-        waiting = self.stretch(span.queued, turn) if span.started is None or span.waited else None
-        return Bar(span, waiting, None if span.started is None else self.stretch(turn, span.finished))
+    def bar(self, interval: Interval) -> Bar:
+        start = interval.finished if interval.started is None else interval.started
+        waiting = self.segment(interval.queued, start) if interval.started is None or interval.wait_time else None
+        return Bar(interval, waiting, None if interval.started is None else self.segment(start, interval.finished))
 
-    def stretch(self, start: float, end: float) -> Stretch:
-        """Return what lies between two moments, kept on the scale and wide enough to be seen."""
+    def segment(self, start: float, end: float) -> BarSegment:
+        """Return the segment between two moments, clipped to the scale and wide enough to be visible."""
         left, right = self.percent(start), self.percent(end)
-        left = min(left, 100 - NARROWEST)
-        return Stretch(percent(left), percent(max(right - left, NARROWEST)))
+        left = min(left, 100 - MIN_WIDTH)
+        return BarSegment(format_percent(left), format_percent(max(right - left, MIN_WIDTH)))
 
     def percent(self, seconds: float) -> float:
         return min(max(seconds / self.length, 0.0), 1.0) * 100
 
     def ticks(self) -> list[Tick]:
-        step = next((step for step in STEPS if self.length / step <= MOST_TICKS), STEPS[-1])
-        step *= math.ceil(self.length / step / MOST_TICKS)
+        step = next((step for step in STEPS if self.length / step <= MAX_TICKS), STEPS[-1])
+        step *= math.ceil(self.length / step / MAX_TICKS)
         return [self.tick(step * number) for number in range(math.floor(self.length / step + 1e-9) + 1)]
 
     def tick(self, seconds: float) -> Tick:
         x = self.percent(seconds)
         return Tick(
-            percent(x),
+            format_percent(x),
             format_duration(seconds) if seconds else "0",
             "start" if x < 3 else "end" if x > 97 else "middle",
         )
 
 
-def scale_of(spans: Sequence[Interval], length: float = 0.0) -> Scale:
-    """Return the scale on which all spans have room; it is at least `length` seconds long."""
-    return Scale(max([length, 0.001, *(span.finished for span in spans)]))
+def fit_scale(intervals: Sequence[Interval], length: float = 0.0) -> Scale:
+    """Return a scale that contains all intervals and is at least `length` seconds long."""
+    return Scale(max([length, 0.001, *(interval.finished for interval in intervals)]))
 
 
-def percent(number: float) -> str:
+def format_percent(number: float) -> str:
     return f"{number:.3f}%"

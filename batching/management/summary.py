@@ -1,4 +1,4 @@
-"""A background batch in a few lines of text, for a terminal or a log."""
+"""A background batch as a few lines of text, for a terminal or a log."""
 
 import shutil
 import time
@@ -31,7 +31,7 @@ def reached(batch: Batch) -> str:
 
 
 def lines(batch: Batch) -> Iterator[str]:
-    """Yield all there is to say of a batch: its counts, its times, what failed and how often."""
+    """Yield a batch's counts, times and failures as lines."""
     yield line(batch)
     yield "items: " + ", ".join(f"{count:,} {name}" for name, count in batch.counts.items())
     yield f"accepted: {moment(batch.created_at)}"
@@ -49,7 +49,7 @@ def moment(of: datetime | None) -> str:
 
 
 def failures(batch: Batch) -> Iterator[str]:
-    """Yield a line for each status with which items failed, the most frequent first."""
+    """Yield a line for each status of failed items, the most frequent first."""
     bad = batch.items.filter(state__in=[BatchItem.State.FAILED, BatchItem.State.EXPIRED])
     found = bad.values_list("status").annotate(items=Count("pk")).order_by("-items", "status")
     for status, count in found:
@@ -58,7 +58,7 @@ def failures(batch: Batch) -> Iterator[str]:
 
 
 class Progress:
-    """How far a batch is: one line that is drawn again and again on a terminal, elsewhere one now and then."""
+    """The progress of a batch: one line that is redrawn on a terminal, elsewhere a line every few seconds."""
 
     def __init__(self, out: OutputWrapper) -> None:
         self.out = out
@@ -85,12 +85,12 @@ class Progress:
         self.out.flush()
 
     def pace(self, ended: int, left: int) -> str:
-        """Say how fast it goes, and how long it still takes if it goes on so."""
+        """Return the rate and the estimated time left."""
         self.before = ended if self.before is None else self.before
         rate = (ended - self.before) / max(time.monotonic() - self.began, 0.001)
         return f", {rate:,.0f}/s, {format_duration(left / rate)} left" if rate and left else ""
 
     def close(self) -> None:
-        """Leave what was drawn where it is."""
+        """End the drawn line."""
         if self.live:
             self.out.write("")

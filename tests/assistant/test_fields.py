@@ -3,8 +3,9 @@
 from typing import Any
 
 import pytest
-from assistant.api.serializers import StrictBooleanField, StrictCharField
 from rest_framework import serializers
+
+from assistant.api.serializers import StrictBooleanField, StrictCharField
 
 
 class Body(serializers.Serializer[Any]):

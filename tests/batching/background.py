@@ -46,7 +46,7 @@ def results(send: Send, batch: Batch, query: str = "") -> list[dict[str, Any]]:
 
 
 def content(response: Any) -> bytes:
-    """Return all of a streamed response, whichever door it came through."""
+    """Return all of a streamed response, sync or async."""
     return response.getvalue() if not response.is_async else read(response)
 
 

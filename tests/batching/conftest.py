@@ -1,4 +1,4 @@
-"""What the tests of batches share: a host project with nothing but `batching`, entered by its HTTP door."""
+"""What the tests of batches share: a host project with nothing but `batching`, called over HTTP."""
 
 import json
 import time
@@ -9,6 +9,7 @@ import pytest
 from asgiref.sync import SyncToAsync, async_to_sync
 from django.conf import settings
 from django.contrib.admin.utils import quote
+from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.db import connections
 from django.test import AsyncClient, Client
@@ -16,10 +17,11 @@ from django.urls import reverse
 
 from batching.models import Batch
 from tests.host import views
+from tests.waits import until
 from wire.asgi import threads
 
 # They want the host project: pytest --ds=tests.host.settings tests/batching
-collect_ignore_glob = [] if settings.ROOT_URLCONF == "tests.host.urls" else ["test_*.py"]
+collect_ignore_glob = [] if settings.ROOT_URLCONF == "tests.host.urls" else ["test_*.py", "*/test_*.py"]
 
 Send = Callable[..., Any]
 
@@ -37,13 +39,11 @@ def count(*endings: str) -> int:
     return sum(one.endswith(endings) for one in views.seen)
 
 
-def until(condition: Callable[[], Any], seconds: float = 30) -> Any:
-    """Return what the condition returns once it holds."""
-    end = time.monotonic() + seconds
-    while not (held := condition()):
-        assert time.monotonic() < end, "it didn't happen"
-        time.sleep(0.01)
-    return held
+@pytest.fixture
+def admin(db: None) -> Client:
+    client = Client()
+    client.force_login(User.objects.create_superuser("root", password="x"))
+    return client
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def with_type(data: Any, options: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(params=[wsgi, asgi], ids=["wsgi", "asgi"])
 def send(request: pytest.FixtureRequest, committed: None) -> Send:
-    """Send a request, once through each of Django's two doors."""
+    """Send a request, once through WSGI and once through ASGI."""
     sender: Send = request.param
     return sender
 

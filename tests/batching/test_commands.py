@@ -91,7 +91,7 @@ def test_the_standard_input_is_a_file_too(ada: User, monkeypatch: pytest.MonkeyP
     ("options", "limits", "said"),
     [
         (["--as=bob"], {}, "There is no user named 'bob'."),
-        (["--as=eve"], {}, "'eve' is deactivated."),
+        (["--as=eve"], {}, "The user 'eve' is deactivated."),
         (["--as=ada"], {"BATCH_ASYNC_MAX_SIZE": 1}, "A background batch may have 1 items."),
         (["--as=ada"], {"BATCH_MAX_QUEUED": 1}, "You may have 1 items waiting in background batches."),
         (["--as=ada"], {"BATCH_ENABLED": False}, "Batches are switched off here (BATCH_ENABLED=false)."),
@@ -182,7 +182,7 @@ def test_on_a_terminal_a_bar_is_drawn_and_ctrl_c_leaves_the_batch_going(tmp_path
         said = interrupted(followed, terminal, json.dumps(item("/api/echo", id="a")))
     batch_id = said[0].split()[0]
     assert followed.returncode == 130
-    assert said[1] == f"{batch_id} goes on. To look at it: manage.py batch_status {batch_id}"
+    assert said[1] == f"{batch_id} continues. To see its status: manage.py batch_status {batch_id}"
     assert service.rows("SELECT id, status FROM batching_batch") == [(batch_id, "queued")]
 
 

@@ -24,7 +24,7 @@ ITEMS = [
 @pytest.fixture
 def kept(settings: Any) -> Iterator[Spans]:
     settings.MIDDLEWARE = [spans.MIDDLEWARE, *settings.MIDDLEWARE]
-    with spans.kept() as them:
+    with spans.record() as them:
         yield them
 
 

@@ -8,24 +8,24 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from tests.browser.stage import FLAGS, Stage, scripted, staged
-from tests.needs import needs
+from tests.browser.environment import FLAGS, Environment, open_browser, serve_scripted
 from tests.processes import Served
+from tests.programs import require_program
 from tests.upstream import Upstream
 
 
 @pytest.fixture(scope="session")
 def scripted_service() -> Iterator[tuple[Served, Upstream]]:
     """The chat page's server, one for all its modules."""
-    with scripted() as service:
+    with serve_scripted() as service:
         yield service
 
 
 @pytest.fixture(scope="module")
-def stage(scripted_service: tuple[Served, Upstream]) -> Iterator[Stage]:
+def environment(scripted_service: tuple[Served, Upstream]) -> Iterator[Environment]:
     """A browser for a module: while Playwright is there, no test of asyncio can run."""
-    with staged(*scripted_service) as stage:
-        yield stage
+    with open_browser(*scripted_service) as environment:
+        yield environment
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def free_page(tmp_path: Path) -> Iterator[Page]:
 
 @contextmanager
 def chromium(directory: Path, **options: Any) -> Iterator[Page]:
-    program = needs("chromium")
+    program = require_program("chromium")
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
             directory / "profile", executable_path=program, headless=True, args=FLAGS, **options

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.stage import SETTINGS, Stage, scripted, sign_in, staged
+from tests.browser.environment import QUESTIONS_LABEL, SETTINGS, Environment, open_browser, serve_scripted, sign_in
 from tests.processes import DEVELOPMENT, ROOT, manage
 from tests.upstream import calling, refusing, reply
 
@@ -37,15 +37,15 @@ def ask(page: Page, question: str) -> None:
     expect(page.get_by_role("button", name="Ask", exact=True)).to_be_visible()
 
 
-def talk(stage: Stage, page: Page) -> None:
+def talk(environment: Environment, page: Page) -> None:
     """Leave conversations behind, the one about gates in view."""
     page.goto("/admin/login/?next=/")
     sign_in(page)
     expect(page.get_by_label("Agent", exact=True)).to_have_value("default")
     page.get_by_label("Show tokens and times").check()
-    stage.upstream.script = reply(ARABIC, pause=0.1)
+    environment.upstream.script = reply(ARABIC, pause=0.1)
     ask(page, "ما هو الكوارك؟")
-    stage.upstream.scripts = [
+    environment.upstream.scripts = [
         calling(("search", {"query": "quark"})),
         reply(*re.findall(r"\s*\S+", QUARK), usage=(212, 19), pause=0.02),
     ]
@@ -54,7 +54,7 @@ def talk(stage: Stage, page: Page) -> None:
     ask(page, "What is a quark, and what is made of it? I would like to know all about it")
     page.get_by_role("link", name="New conversation").click()
     page.get_by_label("Agent", exact=True).select_option("Assistant")
-    stage.upstream.script = reply(*re.findall(r"\s*\S+", GATES), usage=(31, 128), pause=0.01)
+    environment.upstream.script = reply(*re.findall(r"\s*\S+", GATES), usage=(31, 128), pause=0.01)
     ask(page, "Which gates make a Bell pair?")
 
 
@@ -66,38 +66,38 @@ def take(page: Page, name: str) -> None:
 def main() -> None:
     WHERE.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        stage = stack.enter_context(staged(*stack.enter_context(scripted())))
-        page = stack.enter_context(stage.context(viewport={"width": 1280, "height": 860})).new_page()
-        talk(stage, page)
+        environment = stack.enter_context(open_browser(*stack.enter_context(serve_scripted())))
+        page = stack.enter_context(environment.context(viewport={"width": 1280, "height": 860})).new_page()
+        talk(environment, page)
         take(page, "chat")
         page.emulate_media(color_scheme="dark")
         take(page, "chat-dark")
         page.get_by_role("link", name="What is a quark").click()
         page.locator(".tool summary").click()
-        stage.upstream.script = refusing(500)
+        environment.upstream.script = refusing(500)
         ask(page, "And a lepton?")
         take(page, "tools-and-errors")
         page.emulate_media(color_scheme="light")
-        several(stage, page)
+        several(environment, page)
         take(page, "several")
-        administer(stage, page)
+        administer(environment, page)
         page.goto("/")
         phone(page)
-        console(stage, page)
+        console(environment, page)
 
 
-def several(stage: Stage, page: Page) -> None:
-    stage.upstream.script = reply(*re.findall(r"\s*\S+", PARTICLE), usage=(18, 15), pause=0.05)
+def several(environment: Environment, page: Page) -> None:
+    environment.upstream.script = reply(*re.findall(r"\s*\S+", PARTICLE), usage=(18, 15), pause=0.05)
     page.get_by_role("link", name="Ask several").click()
-    page.get_by_label("Questions, one a line").fill("What is a quark?\nWhat is a lepton?")
+    page.get_by_label(QUESTIONS_LABEL).fill("What is a quark?\nWhat is a lepton?")
     page.get_by_role("button", name="Ask all").click()
     expect(page.locator("#totals")).to_be_visible()
     expect(page.locator("#conversations a")).to_have_count(7)
 
 
-def administer(stage: Stage, page: Page) -> None:
+def administer(environment: Environment, page: Page) -> None:
     """Try an agent in the admin, read a conversation, look a query up."""
-    stage.upstream.scripts = [
+    environment.upstream.scripts = [
         calling(("search", {"query": "quark"})),
         reply(*re.findall(r"\s*\S+", QUARK), usage=(212, 19), pause=0.02),
     ]
@@ -126,10 +126,10 @@ def phone(page: Page) -> None:
     take(page, "phone")
 
 
-def console(stage: Stage, page: Page) -> None:
+def console(environment: Environment, page: Page) -> None:
     """Show the admin's front page after a busy day."""
-    env = {**DEVELOPMENT, **SETTINGS, "ASSISTANT_DATA_DIR": stage.service.data or ""}
-    result = manage("shell", "-c", ROOT.joinpath("tests", "browser", "busy_day.py").read_text(), **env)
+    env = {**DEVELOPMENT, **SETTINGS, "ASSISTANT_DATA_DIR": environment.service.data or ""}
+    result = manage("shell", "-c", ROOT.joinpath("tests", "browser", "sample_day.py").read_text(), **env)
     assert result.returncode == 0, result.stderr
     for name, scheme, width, height in (("console", "light", 1280, 1160), ("console-phone", "dark", 390, 1160)):
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # one of these

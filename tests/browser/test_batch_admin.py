@@ -1,4 +1,4 @@
-"""The admin's page of a batch in a real browser: it moves by itself, and an operator's buttons do what they say."""
+"""The admin's page of a batch in a real browser: live progress, cancel, retry, download."""
 
 import csv
 import json
@@ -12,6 +12,7 @@ import requests
 from django.contrib.admin.utils import quote
 from playwright.sync_api import Page, WebSocketRoute, expect
 
+from batching.admin import CANCELLED
 from tests.processes import DEVELOPMENT, Served, manage, migrated, serving
 from tests.upstream import Hold, Upstream, holding, reply
 
@@ -23,7 +24,7 @@ NUMBER = "() => Number(document.querySelector('[data-live=done]').textContent.re
 OVERFLOW = "document.documentElement.scrollWidth - window.innerWidth"
 
 
-STRICT = {"DJANGO_SETTINGS_MODULE": "tests.stage_settings"}
+STRICT = {"DJANGO_SETTINGS_MODULE": "tests.browser_settings"}
 HELLO = reply("Hello", " you", pause=0.01)
 
 
@@ -123,7 +124,7 @@ def test_a_batch_is_watched_to_its_end_read_and_retried(admin: Page, service: Se
     assert len(sockets) == 1
     assert admin.evaluate(NUMBER) == 240
     expect(admin.locator("[data-live=failures]")).to_have_text("404 Not Found 24", timeout=PATIENCE)
-    expect(admin.get_by_role("heading", name="How long items took")).to_be_visible(timeout=PATIENCE)
+    expect(admin.get_by_role("heading", name="Durations")).to_be_visible(timeout=PATIENCE)
     fits(admin)
 
     lines = [json.loads(line) for line in download(admin, "Download NDJSON").splitlines()]
@@ -135,14 +136,14 @@ def test_a_batch_is_watched_to_its_end_read_and_retried(admin: Page, service: Se
     admin.locator("[data-live=failures] a").click()
     expect(admin.locator(".batching-list > li")).to_have_count(24, timeout=PATIENCE)
     admin.locator(".batching-list summary").first.click()
-    admin.get_by_role("link", name="The item by itself").first.click()
+    admin.get_by_role("link", name="Full item and curl command").first.click()
     expect(admin.locator("#batching-command")).to_contain_text(
         f"curl -X POST {service.url}/api/agent/chat", timeout=PATIENCE
     )
     fits(admin)
 
     admin.go_back()
-    admin.get_by_role("button", name="Retry what failed").click()
+    admin.get_by_role("button", name="Retry failed items").click()
     expect(admin.get_by_text(f"This batch retries {batch_id}")).to_be_visible(timeout=PATIENCE)
     expect(admin.locator("[data-live=status]")).to_have_text("completed", timeout=PATIENCE)
     assert admin.evaluate(NUMBER) == 24
@@ -154,7 +155,7 @@ def test_a_batch_is_cancelled(admin: Page, service: Served, upstream: Upstream) 
     show(admin, service, submit(service, 200))
     expect(admin.locator("[data-count=running]")).not_to_have_text("0", timeout=PATIENCE)
     admin.get_by_role("button", name="Cancel the batch").click()
-    expect(admin.get_by_text("nothing more of this batch starts")).to_be_visible(timeout=PATIENCE)
+    expect(admin.get_by_text(CANCELLED)).to_be_visible(timeout=PATIENCE)
     admin.evaluate("window.mark = 'here'")
     expect(admin.locator("[data-live=status]")).to_have_text("cancelling", timeout=PATIENCE)
     expect(admin.locator("[data-count=queued]")).to_have_text("0", timeout=PATIENCE)

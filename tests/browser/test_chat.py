@@ -1,4 +1,4 @@
-"""The chat page, in a real browser: asking, stopping, leaving, coming back, and answers that nobody should trust."""
+"""The chat page in a real browser: ask, stop, leave, come back, and hostile answers."""
 
 import re
 from collections.abc import Iterator
@@ -6,12 +6,13 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
 
-from tests.browser.line import Line
-from tests.browser.stage import Stage, sign_in
+from tests.browser.environment import Environment, sign_in
+from tests.browser.proxy import Proxy
 from tests.upstream import Hold, Script, broken, calling, holding, refusing, reply
 
 pytestmark = [pytest.mark.browser, pytest.mark.server]
 
+WELCOME = "What would you like to know?"
 RICH = """## Gates
 
 | Gate | Qubits |
@@ -48,8 +49,8 @@ The end.
 
 
 @pytest.fixture
-def context(stage: Stage) -> Iterator[BrowserContext]:
-    with stage.context() as context:
+def context(environment: Environment) -> Iterator[BrowserContext]:
+    with environment.context() as context:
         yield context
 
 
@@ -73,10 +74,10 @@ def ended(page: Page) -> None:
     expect(page.get_by_role("button", name="Ask", exact=True)).to_be_visible()
 
 
-def test_markdown_shows_while_it_grows(stage: Stage, page: Page, context: BrowserContext) -> None:
+def test_markdown_shows_while_it_grows(environment: Environment, page: Page, context: BrowserContext) -> None:
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     hold = Hold()
-    stage.upstream.script = holding(*re.findall(r"(?s).{1,9}", RICH[:-4]), hold=hold, then=["```\n\n*Done*"])
+    environment.upstream.script = holding(*re.findall(r"(?s).{1,9}", RICH[:-4]), hold=hold, then=["```\n\n*Done*"])
     ask(page, "Which gates?")
     expect(answer(page).locator("td").nth(1)).to_have_css("text-align", "end")
     expect(answer(page).locator(".hljs-keyword").first).to_have_text("def")
@@ -102,8 +103,8 @@ def test_markdown_shows_while_it_grows(stage: Stage, page: Page, context: Browse
 
 
 @pytest.mark.parametrize("size", [len(HOSTILE), 7])
-def test_a_hostile_answer_does_nothing(stage: Stage, page: Page, size: int) -> None:
-    stage.upstream.script = reply(*re.findall(rf"(?s).{{1,{size}}}", HOSTILE))
+def test_a_hostile_answer_does_nothing(environment: Environment, page: Page, size: int) -> None:
+    environment.upstream.script = reply(*re.findall(rf"(?s).{{1,{size}}}", HOSTILE))
     ask(page, "<img src=x onerror=pwned=0>")
     expect(answer(page)).to_contain_text("The end.")
     ended(page)
@@ -124,8 +125,8 @@ def test_a_hostile_answer_does_nothing(stage: Stage, page: Page, size: int) -> N
     # The browser's own complaints, the policy's and requests elsewhere fail the test when the context closes.
 
 
-def test_stop_keeps_what_was_said(stage: Stage, page: Page) -> None:
-    stage.upstream.script = holding("Half an")
+def test_stop_keeps_what_was_said(environment: Environment, page: Page) -> None:
+    environment.upstream.script = holding("Half an")
     ask(page, "Go on for ever")
     expect(answer(page)).to_have_text("Half an")
     page.get_by_role("button", name="Stop").click()
@@ -137,8 +138,8 @@ def test_stop_keeps_what_was_said(stage: Stage, page: Page) -> None:
     expect(page.locator(".ending")).to_have_text("Stopped.")
 
 
-def test_a_slow_first_token_shows_that_it_is_alive_and_can_be_stopped(stage: Stage, page: Page) -> None:
-    stage.upstream.script = holding()
+def test_a_slow_first_token_shows_that_it_is_alive_and_can_be_stopped(environment: Environment, page: Page) -> None:
+    environment.upstream.script = holding()
     ask(page, "Think hard")
     expect(page.locator(".waiting")).to_have_text(re.compile(r"Thinking… \d s"))
     page.keyboard.press("Escape")
@@ -146,45 +147,45 @@ def test_a_slow_first_token_shows_that_it_is_alive_and_can_be_stopped(stage: Sta
     expect(page.locator(".waiting")).to_be_hidden()
 
 
-def test_a_reload_in_mid_answer_picks_it_up(stage: Stage, page: Page) -> None:
+def test_a_reload_in_mid_answer_picks_it_up(environment: Environment, page: Page) -> None:
     hold = Hold()
-    stage.upstream.script = holding("One, ", "two, ", hold=hold, then=["three."])
+    environment.upstream.script = holding("One, ", "two, ", hold=hold, then=["three."])
     ask(page, "Count")
     expect(answer(page)).to_have_text("One, two,")
     page.reload()
     expect(answer(page)).to_have_text("One, two,")
     page.get_by_role("link", name="New conversation").click()
-    expect(page.get_by_text("What would you like to know?")).to_be_visible()
+    expect(page.get_by_text(WELCOME)).to_be_visible()
     page.go_back()
     expect(answer(page)).to_have_text("One, two,")
     hold.release()
     expect(answer(page)).to_have_text("One, two, three.")
     ended(page)
-    assert len(stage.upstream.requests) >= 1
+    assert len(environment.upstream.requests) >= 1
 
 
-def test_a_lost_connection_in_mid_answer_is_picked_up(stage: Stage) -> None:
+def test_a_lost_connection_in_mid_answer_is_picked_up(environment: Environment) -> None:
     hold = Hold()
-    stage.upstream.script = holding("One, two, ", hold=hold, then=["three."])
+    environment.upstream.script = holding("One, two, ", hold=hold, then=["three."])
     cursors: list[str | None] = []
-    with Line(stage.service.url).in_thread() as line, stage.context(line.url) as context:
+    with Proxy(environment.service.url).in_thread() as proxy, environment.context(proxy.url) as context:
         page = context.new_page()
         page.on("request", lambda request: cursors.append(request.headers.get("last-event-id")))
         page.goto("/")
         ask(page, "Count")
         expect(answer(page)).to_have_text("One, two,")
-        line.cut()
+        proxy.cut()
         expect(page.locator(".waiting")).to_contain_text("Connection lost, trying again")
         hold.release()
-        line.mend()
+        proxy.restore()
         expect(answer(page)).to_have_text("One, two, three.")
         ended(page)
     assert set(filter(None, cursors)) == {"2"}
 
 
-def test_a_question_whose_answer_never_came_is_not_asked_twice(stage: Stage, page: Page) -> None:
-    stage.upstream.script = reply("Only once.")
-    before = len(stage.upstream.requests)
+def test_a_question_whose_answer_never_came_is_not_asked_twice(environment: Environment, page: Page) -> None:
+    environment.upstream.script = reply("Only once.")
+    before = len(environment.upstream.requests)
 
     def lose_the_answer(route: Route) -> None:
         route.fetch()
@@ -196,7 +197,7 @@ def test_a_question_whose_answer_never_came_is_not_asked_twice(stage: Stage, pag
     page.reload()
     expect(answer(page)).to_have_text("Only once.")
     ended(page)
-    assert len(stage.upstream.requests) == before + 1
+    assert len(environment.upstream.requests) == before + 1
 
 
 @pytest.mark.parametrize(
@@ -207,21 +208,21 @@ def test_a_question_whose_answer_never_came_is_not_asked_twice(stage: Stage, pag
     ],
 )
 def test_an_error_says_what_happened_and_offers_to_try_again(
-    stage: Stage, page: Page, script: Script, sentence: str
+    environment: Environment, page: Page, script: Script, sentence: str
 ) -> None:
-    stage.upstream.script = script
+    environment.upstream.script = script
     ask(page, "Hi")
     expect(page.locator(".failure")).to_contain_text(sentence)
     page.reload()
     expect(page.locator(".failure")).to_contain_text(sentence)
-    stage.upstream.script = reply("Better.")
+    environment.upstream.script = reply("Better.")
     page.get_by_role("button", name="Try again").click()
     expect(answer(page)).to_have_text("Better.")
     ended(page)
     expect(page.locator(".prompt").last).to_have_text("Hi")
 
 
-def test_what_is_refused_says_why_and_is_there_to_be_changed(stage: Stage, page: Page) -> None:
+def test_what_is_refused_says_why_and_is_there_to_be_changed(environment: Environment, page: Page) -> None:
     ask(page, "x" * 32_001)
     expect(page.locator(".failure")).to_contain_text("This has 32001 characters; at most 32000 are allowed.")
     expect(page.get_by_role("button", name="Try again")).to_be_hidden()
@@ -229,8 +230,8 @@ def test_what_is_refused_says_why_and_is_there_to_be_changed(stage: Stage, page:
     ended(page)
 
 
-def test_tools_are_folded_and_their_sources_are_links(stage: Stage, page: Page) -> None:
-    stage.upstream.scripts = [calling(("search", {"query": "quark or curd"})), reply("A particle [1].")]
+def test_tools_are_folded_and_their_sources_are_links(environment: Environment, page: Page) -> None:
+    environment.upstream.scripts = [calling(("search", {"query": "quark or curd"})), reply("A particle [1].")]
     page.get_by_label("Agent", exact=True).select_option("Researcher")
     ask(page, "What is a quark?")
     for _ in range(2):
@@ -247,20 +248,20 @@ def test_tools_are_folded_and_their_sources_are_links(stage: Stage, page: Page) 
     expect(page.get_by_label("Agent", exact=True)).to_have_value("researcher")
 
 
-def test_a_conversation_goes_on_with_what_was_said(stage: Stage, page: Page) -> None:
-    stage.upstream.script = reply("Hello, Ada.")
+def test_a_conversation_goes_on_with_what_was_said(environment: Environment, page: Page) -> None:
+    environment.upstream.script = reply("Hello, Ada.")
     ask(page, "I am Ada.")
     ended(page)
-    stage.upstream.script = reply("Ada.")
+    environment.upstream.script = reply("Ada.")
     ask(page, "Who am I?")
     expect(answer(page)).to_have_text("Ada.")
     ended(page)
-    said = [each["content"] for each in stage.upstream.requests[-1].body["messages"]]
+    said = [each["content"] for each in environment.upstream.requests[-1].body["messages"]]
     assert said[-3:] == ["I am Ada.", "Hello, Ada.", "Who am I?"]
 
 
-def test_a_browser_remembers_what_nobody_signed_in_for(stage: Stage, page: Page) -> None:
-    stage.upstream.script = reply("Fine.")
+def test_a_browser_remembers_what_nobody_signed_in_for(environment: Environment, page: Page) -> None:
+    environment.upstream.script = reply("Fine.")
     for question in ("First?", "Second?"):
         page.get_by_role("link", name="New conversation").click()
         ask(page, question)
@@ -271,7 +272,7 @@ def test_a_browser_remembers_what_nobody_signed_in_for(stage: Stage, page: Page)
     expect(listed).to_have_text(["First?"])
     listed.click()
     expect(page.locator(".prompt")).to_have_text("First?")
-    with stage.context() as another:
+    with environment.context() as another:
         elsewhere = another.new_page()
         elsewhere.goto(page.url)
         # Who has the link may read it, and then finds it again.
@@ -281,9 +282,9 @@ def test_a_browser_remembers_what_nobody_signed_in_for(stage: Stage, page: Page)
         expect(elsewhere.locator(".failure")).to_contain_text("There is no such conversation.")
 
 
-def test_who_has_to_sign_in_is_offered_to(stage: Stage) -> None:
+def test_who_has_to_sign_in_is_offered_to(environment: Environment) -> None:
     # A proxy's header: development's leave to call without a session ends with it.
-    with stage.context(extra_http_headers={"X-Forwarded-For": "192.0.2.1"}) as context:
+    with environment.context(extra_http_headers={"X-Forwarded-For": "192.0.2.1"}) as context:
         page = context.new_page()
         page.goto("/?several")
         expect(page.locator("#several")).to_be_visible()
@@ -292,7 +293,7 @@ def test_who_has_to_sign_in_is_offered_to(stage: Stage) -> None:
         page.locator(".failure").get_by_role("link", name="Sign in").click()
         sign_in(page)
         expect(page.get_by_text("Signed in as ada")).to_be_visible()
-        stage.upstream.script = reply("Hello.")
+        environment.upstream.script = reply("Hello.")
         ask(page, "Hi")
         expect(answer(page)).to_have_text("Hello.")
         ended(page)
@@ -301,10 +302,10 @@ def test_who_has_to_sign_in_is_offered_to(stage: Stage) -> None:
         expect(page.locator(".failure").get_by_role("link", name="Sign in")).to_be_visible()
 
 
-def test_a_persons_conversations_are_searched_renamed_exported_and_deleted(stage: Stage, page: Page) -> None:
+def test_conversations_are_searched_renamed_exported_and_deleted(environment: Environment, page: Page) -> None:
     page.get_by_role("link", name="Sign in").click()
     sign_in(page)
-    stage.upstream.script = reply("A *particle*.")
+    environment.upstream.script = reply("A *particle*.")
     for question in ("What is a quark?", "What is a lark?"):
         page.get_by_role("link", name="New conversation").click()
         ask(page, question)
@@ -335,7 +336,7 @@ def test_a_persons_conversations_are_searched_renamed_exported_and_deleted(stage
     page.get_by_text("Actions").click()
     page.get_by_role("button", name="Delete").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
-    expect(page.get_by_text("What would you like to know?")).to_be_visible()
+    expect(page.get_by_text(WELCOME)).to_be_visible()
     expect(page.get_by_text("Nothing was found.")).to_be_visible()
     page.get_by_label("Search conversations").fill("")
     expect(listed.first).to_have_text("What is a lark?")

@@ -22,7 +22,7 @@ ADMIN = "/admin/"
 
 
 def client(*permissions: str) -> Client:
-    """Return a client of somebody with these permissions; without any, of a superuser."""
+    """Return a client of a user with these permissions; without any, of a superuser."""
     made = User.objects.create_user if permissions else User.objects.create_superuser
     user: User = made("operator", password="x", is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
@@ -77,7 +77,7 @@ def test_the_last_hour_is_told_in_numbers() -> None:
     populate()
     page = " ".join(read(client()).split())
     for said in (
-        "<b>4</b> asked for",
+        "<b>4</b> answers",
         "<b>4 s</b> p50 <b>4 s</b> p95",
         "<b>250 ms</b> p50",
         "<b>1,200</b> in <b>34</b> out",
@@ -108,16 +108,16 @@ def test_each_number_leads_to_its_rows() -> None:
 def test_a_day_and_a_week_have_more() -> None:
     populate()
     reader = client()
-    assert "<b>5</b> asked for" in read(reader, f"{ADMIN}?period=day")
+    assert "<b>5</b> answers" in read(reader, f"{ADMIN}?period=day")
     assert 'href="?period=week" aria-current="page"' in read(reader, f"{ADMIN}?period=week")
     assert 'href="?period=hour" aria-current="page"' in read(reader, f"{ADMIN}?period=year")
 
 
 def test_nothing_says_so() -> None:
     page = read(client())
-    for said in ("Nobody asked anything in the last hour.", "No answer is being written."):
+    for said in ("No questions in the last hour.", "No answer is being written."):
         assert said in page
-    for said in ("No batch came in the last hour.", "No batch is open."):
+    for said in ("No batches in the last hour.", "No batch is open."):
         assert said in page
     assert "data-chart" not in page
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,11 @@ import pytest
 import requests
 import yaml
 
-from tests.needs import needs
 from tests.processes import CLEAN, ROOT
+from tests.programs import require_program
 from tests.streams import check, parse
 from tests.upstream import Hold, Upstream, holding, reply
+from tests.waits import until
 
 PATIENCE = 180
 COMPOSE = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"]
@@ -73,10 +74,10 @@ def upstream() -> Iterator[Upstream]:
 
 @pytest.fixture(scope="module")
 def deployment(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    needs("redis-server")
-    needs("nginx", "nginx-light")
+    require_program("redis-server")
+    require_program("nginx", "nginx-light")
     if not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
-        needs("initdb", "postgresql")
+        require_program("initdb", "postgresql")
     it = Deployment(tmp_path_factory.mktemp("deployment"))
     it.directory.parent.chmod(0o755)
     env = CLEAN | {"ASSISTANT_MODEL": "openai:test", "OPENAI_BASE_URL": upstream.url, "THROTTLE_KEY": "100000/second"}
@@ -105,13 +106,6 @@ def issued(deployment: Deployment) -> str:
 
     manage("createsuperuser", "--no-input", "--username=ada", "--email=ada@example.com")
     return manage("create_api_key", "ada").strip().splitlines()[0]
-
-
-def until(condition: Callable[[], Any]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, "what the test waits for didn't happen"
-        time.sleep(0.05)
 
 
 def first(response: requests.Response, count: int) -> bytes:
@@ -241,7 +235,7 @@ def test_what_the_proxy_refuses_is_json_too(deployment: Deployment) -> None:
 def test_a_backup_brings_back_what_was_there(deployment: Deployment, upstream: Upstream, tmp_path: Path) -> None:
     """The commands are those of docs/operations.md."""
     for program in ("pg_dump", "pg_restore", "createdb"):
-        needs(program, "postgresql-client")
+        require_program(program, "postgresql-client")
     upstream.script = reply("Kept")
     with deployment.ask() as response:
         response.raw.read()

@@ -29,10 +29,10 @@ import batching.signals
 from assistant.models import Message
 from assistant.tools import toolbox
 from batching.models import Batch, BatchItem
-from tests.assistant.search.test_documents import write_pdf
-from tests.blocks import FENCE, Block, Checkout, blocks, shape
+from tests.assistant.search.files import write_pdf
 from tests.browser.conftest import page  # noqa: F401  # a fixture
-from tests.browser.stage import barriers, peopled
+from tests.browser.environment import axe_violations, seeded_data
+from tests.code_blocks import FENCE, Block, Checkout, blocks, shape
 from tests.processes import PATIENCE, ROOT, Served, serving
 from tests.upstream import Upstream, reply
 
@@ -245,7 +245,7 @@ def test_it_is_readable_in_both_schemes_and_asks_nobody(site: Path, page: Page) 
         page.goto(f"file://{site}/{name}.html")
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
-            assert barriers(page, "color-contrast") == [], (name, scheme)
+            assert axe_violations(page, "color-contrast") == [], (name, scheme)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
     page.goto(f"file://{site}/search.html?q=Last-Event-ID")
     page.locator("#search-results li a").first.wait_for()
@@ -261,7 +261,7 @@ def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     # Longer than a token may be, so that each answer has several.
     with Upstream(reply("Quark " * 50)).in_thread() as upstream:
         model = {"ASSISTANT_MODEL": "openai:test", "OPENAI_BASE_URL": upstream.url}
-        with serving(peopled, **model) as it:
+        with serving(seeded_data, **model) as it:
             yield checkout(tmp_path_factory, it, model)
 
 

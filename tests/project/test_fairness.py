@@ -21,7 +21,7 @@ ANSWERS = 30
 
 @pytest.fixture
 def service() -> Iterator[Served]:
-    upstream = [sys.executable, "-m", "tests.flood", str(DELTAS), "500", "0"]
+    upstream = [sys.executable, "-m", "tests.fast_upstream", str(DELTAS), "500", "0"]
     with (
         running(upstream, r"on http://\S+:(\d+)") as model,
         serving(ASSISTANT_MODEL="openai:test", OPENAI_BASE_URL=f"{model.url}/v1", LOG_LEVEL="WARNING") as it,

@@ -3,8 +3,7 @@
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from tests.processes import CLEAN, DEVELOPMENT, PATIENCE, ROOT, Served, manage, 
 from tests.redis_server import RedisServer, redis_server
 from tests.streams import parse
 from tests.upstream import Upstream, reply
+from tests.waits import until
 
 pytestmark = pytest.mark.server
 
@@ -35,13 +35,6 @@ def working(directory: Path, **env: str) -> Iterator[None]:
         yield
     finally:
         stop(process)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, "it didn't happen"
-        time.sleep(0.02)
 
 
 def broker_of(redis: RedisServer) -> str:

@@ -59,7 +59,7 @@ MAY_IMPORT = {
         "assistant.search assistant.signals wire.api wire.asgi wire.outbound"
     ),
     "assistant.urls": "assistant.api",
-    "assistant.websocket": ("assistant.api assistant.errors wire.api wire.asgi wire.errors wire.observe"),
+    "assistant.websocket": "assistant.api assistant.errors wire.api wire.asgi wire.errors wire.observe",
     "batching.admin": (
         "batching.api batching.background batching.conf batching.errors batching.inspection batching.items "
         "batching.models batching.records wire.admin wire.asgi wire.observe"

@@ -60,7 +60,7 @@ def test_lines_of_an_answer_have_its_ids_and_no_text(data: Path) -> None:
     for request_id, message_id in ids.items():
         state = "completed" if request_id == "completed" else "failed"
         assert re.search(rf"INFO assistant.answers.run request={request_id} message={message_id} state={state}", log)
-    assert re.search(rf"faults request=refused message={ids['refused']} model=test status=400", log)
+    assert re.search(rf"upstream_error request=refused message={ids['refused']} model=test status=400", log)
     for line in log.splitlines():
         if found := re.search("message=(msg_\\w+)", line):
             assert f"request={next(name for name, each in ids.items() if each == found[1])} " in line

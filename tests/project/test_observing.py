@@ -5,8 +5,7 @@ import re
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.processes import CLEAN, DEVELOPMENT, PATIENCE, ROOT, Served, manage, running, serving
 from tests.project.test_start import PRODUCTION
 from tests.upstream import Upstream, reply
+from tests.waits import until
 
 pytestmark = pytest.mark.server
 
@@ -135,13 +135,6 @@ def scraped(url: str) -> dict[str, float]:
     answer = requests.get(f"{url}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=PATIENCE)
     samples = [each for family in text_string_to_metric_families(answer.text) for each in family.samples]
     return {" ".join([each.name, *each.labels.values()]): each.value for each in samples if each.value}
-
-
-def until(condition: Callable[[], Any]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, "what the test waits for didn't happen"
-        time.sleep(0.05)
 
 
 def lines(log: str) -> list[dict[str, Any]]:

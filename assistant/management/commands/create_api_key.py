@@ -8,11 +8,11 @@ from assistant.models import APIKey
 
 
 class Command(BaseCommand):
-    help = "Makes an API key for a user and prints it, this once: `Authorization: Bearer KEY` then stands for the user."
+    help = "Create an API key for a user and print it once. Send it as `Authorization: Bearer KEY` to act as the user."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("username")
-        parser.add_argument("--name", default="command line", help="what the key is for")
+        parser.add_argument("--name", default="command line", help="the purpose of the key")
 
     def handle(self, *args: Any, username: str, name: str, **options: Any) -> None:
         users = get_user_model()

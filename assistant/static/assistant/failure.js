@@ -1,9 +1,9 @@
-// What went wrong, and what can be done about it.
+// An error, and what the user can do about it.
 
 import { Refused } from "./api.js";
 import { $, announce, copyOf, signInAddress } from "./dom.js";
 
-// Return an element that says what went wrong. `again`, where another try makes sense, is called for one.
+// Return an element that shows an error. `again`, if given, is called to retry.
 export function failure(error, again = null) {
   const element = copyOf("failure");
   const sentence = error.retryAfter ? `${error.message} Try again in ${error.retryAfter} s.` : error.message;

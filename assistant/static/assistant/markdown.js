@@ -1,4 +1,4 @@
-// Markdown of a model, which is nobody's to trust: rendered while it grows, and made harmless.
+// Markdown of a model, which is untrusted: rendered while it grows, and sanitized.
 
 import DOMPurify from "./vendor/dompurify/purify.js";
 import hljs from "./vendor/highlight/highlight.js";
@@ -13,27 +13,27 @@ const HARMLESS = {
   ALLOWED_ATTR: ["align", "class", "href", "start", "title"],
   ALLOW_ARIA_ATTR: false,
   ALLOW_DATA_ATTR: false,
-  // Nothing relative: a model's link never leads into this service.
+  // No relative links: a model's link never leads into this service.
   ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
   ADD_URI_SAFE_ATTR: ["align", "start"],
   RETURN_DOM_FRAGMENT: true,
 };
 const LANGUAGE = /^language-([\w+#.-]+)$/;
-// Longer code is shown as it is: colours aren't worth a page that hangs.
+// Longer code isn't highlighted, so that the page doesn't hang.
 const LONGEST_COLOURED = 50_000;
 
-// Of a model's own HTML only these, without attributes, are taken for what they are; the rest is shown as it is written.
+// Of a model's HTML only these tags, without attributes, are rendered; the rest is shown as text.
 const BARE = /&#60;(\/?(?:b|br|code|del|em|i|kbd|s|strong|sub|sup))\s*\/?&#62;/gi;
 
 const escaped = (text) => text.replace(/[&<>"']/g, (sign) => `&#${sign.charCodeAt(0)};`);
 
 const marked = new Marked({
   renderer: {
-    // Fetched, an image would tell its host who reads this.
+    // A fetched image would tell its host who reads the page.
     image: ({ href, text }) => `<a href="${escaped(href)}">${escaped(text || "Image")}</a>`,
     html: ({ text }) => escaped(text).replace(BARE, "<$1>"),
     checkbox: ({ checked }) => (checked ? "\u2611 " : "\u2610 "),
-    // Below the page's own headings.
+    // Headings start below those of the page.
     heading({ tokens, depth }) {
       const name = `h${Math.min(Math.max(depth, 2) + 1, 6)}`;
       return `<${name}>${this.parser.parseInline(tokens)}</${name}>`;
@@ -82,7 +82,7 @@ export function codeBlock(text, language) {
   return figure;
 }
 
-// A text that grows in an element: only blocks that have changed are made anew, so that what is selected stays so.
+// A growing text in an element: only changed blocks are rendered again, so that a selection survives.
 export class Growing {
   constructor(element) {
     this.element = element;
@@ -92,7 +92,7 @@ export class Growing {
   render(text, isWhole = false) {
     const tokens = marked.lexer(text);
     const blocks = tokens.filter((token) => token.type !== "space");
-    // A definition at the end makes links of words before it.
+    // A link definition at the end affects words before it.
     const anew = isWhole && Object.keys(tokens.links).length > 0;
     blocks.forEach((token, index) => {
       if (anew || this.blocks[index] !== token.raw) this.put(index, rendered([token]));

@@ -1,4 +1,4 @@
-// Event streams: their frames, and answers that are followed to their end over any number of connections.
+// Event streams: parse their frames, and follow an answer to its end over any number of connections.
 
 import { Lost, Refused, call, messagePath } from "./api.js";
 
@@ -7,11 +7,10 @@ const SILENCE = 40_000;
 const FIRST_PAUSE = 500;
 const LONGEST_PAUSE = 5_000;
 const TRIES = 30;
-// What another try may get past: written by another process, too busy, stopping.
+// Statuses after which a retry may succeed: another process writes the answer, too busy, stopping.
 const PASSING = new Set([409, 429, 502, 503, 504]);
 
-// Yield {id, event} for each frame of a response. Throws `Lost` where the connection breaks, or closes, before the last
-// event that the reader waits for.
+// Yield {id, event} for each frame of a response. Throws `Lost` if the connection breaks or closes before the last event.
 export async function* frames(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   try {
@@ -26,9 +25,9 @@ export async function* frames(response) {
       }
     }
   } catch {
-    // It broke, or was silent for too long: to the reader the same as a close before the last event.
+    // A broken or silent connection is handled like one that closes before the last event.
   } finally {
-    reader.cancel().catch(() => {}); // it may be broken already
+    reader.cancel().catch(() => {}); // it may be broken
   }
   throw new Lost("The connection was lost.");
 }
@@ -50,8 +49,8 @@ async function inTime(reading) {
   }
 }
 
-// Yield the events of an answer to its last one. `open` makes the first connection, `messageId` is known where the answer
-// has begun; `onLost` is told when a connection breaks. Throws `Refused` and `Lost`.
+// Yield the events of an answer to its last one. `open` makes the first connection, `messageId` is known if the answer
+// has begun; `onLost` is called when a connection breaks. Throws `Refused` and `Lost`.
 export async function* following({ open, messageId = null, signal, onLost }) {
   let cursor = 0;
   let tries = 0;
@@ -86,7 +85,7 @@ function passes(error) {
   return error instanceof Lost || (error instanceof Refused && PASSING.has(error.status));
 }
 
-// Wait, at most until the browser says that it is online again.
+// Wait, at most until the browser is online again.
 function rest(milliseconds, signal) {
   return new Promise((resolve, reject) => {
     const over = new AbortController();

@@ -1,4 +1,4 @@
-// The admin's page of a conversation: answers, which the page has as they were written, shown as Markdown.
+// The admin's page of a conversation: renders the plain text of answers as Markdown.
 
 import { Growing } from "./markdown.js";
 

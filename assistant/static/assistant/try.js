@@ -1,4 +1,4 @@
-// The admin's page of an agent: a question to it over the public API, and the answer as it comes.
+// The admin's page of an agent: ask it over the public API, and show the answer as it is written.
 
 import { API, call, get, messagePath, newKey } from "./api.js";
 import { $, announce } from "./dom.js";
@@ -43,10 +43,10 @@ function started(answer, { message_id, conversation_id }) {
   if (section.dataset.conversation) answer.turn.element.append(link(conversation_id));
 }
 
-// The admin quotes an underscore in an address as its code.
+// The admin quotes an underscore in an address as _5F.
 function link(conversationId) {
   const href = section.dataset.conversation.replace("CONVERSATION-ID", conversationId.replaceAll("_", "_5F"));
-  return Object.assign(document.createElement("a"), { href, textContent: "The conversation" });
+  return Object.assign(document.createElement("a"), { href, textContent: "Open the conversation" });
 }
 
 async function settle({ turn, messageId }, question) {

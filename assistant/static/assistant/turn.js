@@ -1,17 +1,17 @@
-// One turn: what was asked, and the answer as it comes about.
+// One turn: the question, and the answer as it is written.
 
 import { $, copyOf, seconds } from "./dom.js";
 import { failure } from "./failure.js";
 import { Growing } from "./markdown.js";
 
-const ENDINGS = { cancelled: "Stopped.", length: "Cut off: the agent may not say more at once." };
-// The search's result as it reads: "1. Title - text", its address a line below.
+const ENDINGS = { cancelled: "Stopped.", length: "Cut off at the agent's maximum length." };
+// The text of the search tool's result: "1. Title - text", with the address on the next line.
 const SOURCE = /^\d+\. (.+?) - .*\n\s+(https?:\/\/\S+)$/gm;
-// Rendering may take this share of the page's time.
+// Rendering takes at most this share of the page's time.
 const SHARE = 0.25;
 
 export class Turn {
-  // `follows`: whoever reads at the page's end stays there while the answer grows.
+  // `follows`: a page that is scrolled to its end stays there while the answer grows.
   constructor(prompt, agent, { follows = false } = {}) {
     this.element = copyOf("turn");
     this.follows = follows;
@@ -27,7 +27,7 @@ export class Turn {
     return $(selector, this.element);
   }
 
-  // Show that something happens, from now until the first words.
+  // Show progress until the first token.
   wait(word = "Thinking") {
     const began = performance.now();
     const tell = () => {
@@ -45,7 +45,7 @@ export class Turn {
     this.part(".waiting").hidden = true;
   }
 
-  // Show an answer anew, from its first event.
+  // Reset the turn, to show an answer from its first event.
   begin() {
     this.part(".failure")?.remove();
     this.part(".tools").replaceChildren();
@@ -108,7 +108,7 @@ export class Turn {
     this.showSources();
   }
 
-  // Show what is stored of the turn; of one that runs, its stream tells.
+  // Show a stored turn; a running one is shown by its stream.
   show(message) {
     this.text = message.response;
     message.tool_calls.forEach((each) => this.call(each));
@@ -141,7 +141,7 @@ export class Turn {
     this.part(".sources").replaceChildren(...[...links].map(([url, title]) => source(url, title)));
   }
 
-  // Say what went wrong; `again` is called to try once more.
+  // Show an error; `again` is called to retry.
   fail(error, again = null) {
     this.stopWaiting();
     this.part(".failure")?.remove();

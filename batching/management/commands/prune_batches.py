@@ -10,10 +10,10 @@ from batching.conf import get_settings
 
 
 class Command(BaseCommand):
-    help = "Delete batches that finished longer ago than BATCH_RETENTION_DAYS; end those whose process died."
+    help = "Delete batches that finished longer ago than BATCH_RETENTION_DAYS, and end batches whose process died."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--days", type=int, help="instead of BATCH_RETENTION_DAYS")
+        parser.add_argument("--days", type=int, help="days to keep batches (default: BATCH_RETENTION_DAYS)")
 
     def handle(self, *args: Any, days: int | None, **options: Any) -> None:
         if days is not None and days < 0:

@@ -1,4 +1,4 @@
-"""`manage.py run_batches`: background batches in a process of its own."""
+"""`manage.py run_batches`: run background batches in a process of its own."""
 
 import asyncio
 import signal
@@ -10,16 +10,16 @@ from django.core.management.base import BaseCommand, CommandParser
 from batching.background.engine import Engine
 from batching.conf import get_settings
 
-# Each call of the database lets go of the interpreter, and gets it back from a thread that computes only after so long.
-# With Python's 5 ms the rows of items that do little took twice as long as with this.
+# A database call releases the GIL, and regains it from a computing thread only after so long. With Python's 5 ms,
+# storing the rows of small items took twice as long.
 SWITCH_SECONDS = 0.0005
 
 
 class Command(BaseCommand):
-    help = "Work on background batches until SIGINT or SIGTERM. Any number of these may run, on any machines."
+    help = "Run background batches until SIGINT or SIGTERM. Any number of these may run, on any machines."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--drain", action="store_true", help="end when no background batch is left")
+        parser.add_argument("--drain", action="store_true", help="exit when no background batch is left")
 
     def handle(self, *args: Any, drain: bool, **options: Any) -> None:
         before = sys.getswitchinterval()

@@ -1,4 +1,4 @@
-"""`manage.py submit_batch FILE.jsonl --as USER`: a background batch from a file, as if the user had sent it."""
+"""`manage.py submit_batch FILE.jsonl --as USER`: submit a background batch from a file, as the user."""
 
 import sys
 import time
@@ -20,7 +20,7 @@ from batching.models import Batch
 from batching.run import identity
 from wire.errors import WireError
 
-# Seconds between two looks at a batch that is followed.
+# Seconds between two polls of a followed batch.
 PACE = 0.5
 
 SOME_FAILED, REFUSED, INTERRUPTED = 1, 2, 130
@@ -28,15 +28,17 @@ SOME_FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 
 class Command(BaseCommand):
     help = (
-        "Accept a background batch from a file, an item a line, and print its id. The server or its workers carry it "
-        "out as the user. Exit status: 0; with --follow 1 if not all items succeeded; 2 if it was refused."
+        "Submit a background batch from a file with one item per line, and print its id. The server or its workers run "
+        "it as the user. Exit status: 0; with --follow 1 unless all items succeed; 2 if the batch is refused."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("file", metavar="FILE", help="as the body of POST /api/batch; - is the standard input")
-        parser.add_argument("--as", dest="username", metavar="USER", required=True, help="whose batch it is")
+        parser.add_argument(
+            "file", metavar="FILE", help="JSON lines, as POST /api/batch takes them; - for standard input"
+        )
+        parser.add_argument("--as", dest="username", metavar="USER", required=True, help="the owner of the batch")
         parser.add_argument("--priority", choices=Batch.Priority.labels, default=Batch.Priority.NORMAL.label)
-        parser.add_argument("--follow", action="store_true", help="show how far it is until it has ended")
+        parser.add_argument("--follow", action="store_true", help="show the progress until the batch has ended")
 
     def handle(self, *args: Any, file: str, username: str, priority: str, follow: bool, **options: Any) -> None:
         try:
@@ -62,7 +64,7 @@ class Command(BaseCommand):
             raise CommandError(f"{batch.pk} was deleted.", returncode=SOME_FAILED) from None
         except KeyboardInterrupt:
             progress.close()
-            self.leave(f"{batch.pk} goes on. To look at it: manage.py batch_status {batch.pk}")
+            self.leave(f"{batch.pk} continues. To see its status: manage.py batch_status {batch.pk}")
         progress.close()
         for line in summary.failures(batch):
             self.stdout.write(line)
@@ -94,12 +96,12 @@ def user_named(username: str) -> Any:
     except users.DoesNotExist:
         raise CommandError(f"There is no user named {username!r}.", returncode=REFUSED) from None
     if not user.is_active:
-        raise CommandError(f"{username!r} is deactivated.", returncode=REFUSED)
+        raise CommandError(f"The user {username!r} is deactivated.", returncode=REFUSED)
     return user
 
 
 def accepted(source: Source, user: Any, priority: str, settings: BatchingSettings) -> Batch:
-    """Commit a batch of a user's. Raises `WireError`."""
+    """Store a batch of a user. Raises `WireError`."""
     if not settings.BATCH_ENABLED:
         raise SwitchedOff
     came_from = request_factory.own()

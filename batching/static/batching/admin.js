@@ -1,7 +1,7 @@
-// The admin's page of a batch, kept as the batch is while it runs: over a WebSocket, or by asking where there is none.
+// The admin's page of a batch, updated while the batch runs: over a WebSocket, or by polling if there is none.
 
-const PAUSE = 1000; // ms between two questions, and before a connection that broke is tried again
-const WINDOW = 30; // s over which the rate is taken, as far as something ended in them
+const PAUSE = 1000; // ms between two polls, and before a reconnect
+const WINDOW = 30; // s over which the rate is averaged, if items finished in them
 
 const wait = (ms) => new Promise((done) => setTimeout(done, ms));
 const shown = (number) => number.toLocaleString(document.documentElement.lang);
@@ -12,7 +12,7 @@ function spoken(seconds) {
   return minutes < 120 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
-// How fast a batch goes, by what was seen of it lately.
+// The recent rate of a batch.
 class Pace {
   seen = [];
 
@@ -82,7 +82,7 @@ function failure({ status, reason, count }) {
   return line;
 }
 
-// Each of these tells states until the connection ends; they return whether it was of any use.
+// Each of these passes on states until its connection ends, and returns whether it was of use.
 
 function listen(path, tell) {
   return new Promise((done) => {
@@ -117,7 +117,7 @@ async function watch(section) {
   while (!last.is_final) {
     connects = connects && (await listen(page, tell));
     if (!connects && !(await ask(poll, tell))) {
-      live.say("note", "This page doesn't change any more: load it again.");
+      live.say("note", "Live updates have stopped: reload the page.");
       return;
     }
     if (!last.is_final) await wait(PAUSE);
@@ -125,10 +125,10 @@ async function watch(section) {
   await renew(live);
 }
 
-// Take over the rest of the page as it is at the end, unless somebody is reading in it.
+// Replace the rest of the page by its final state, unless the user is reading an item.
 async function renew(live) {
   if (document.querySelector("#content details[open] pre")) {
-    live.say("note", "The batch has ended. Load the page again to see its items as they are now.");
+    live.say("note", "The batch has ended. Reload the page to see the final items.");
     return;
   }
   const response = await fetch(location.href).catch(() => null);

@@ -16,9 +16,9 @@ from assistant.api.verifier import verify
 from assistant.cluster.processes import this_process
 from assistant.events import Token, ToolCall, ToolResult, Usage
 from assistant.models import Conversation, Message
-from assistant.models.pool import STORING
+from assistant.models.pool import STORE_POOL
 from assistant.providers.base import Completion
-from tests.cuts import Received, seeded
+from tests.reconnects import Received, seeded
 from wire.api.sse import EventSource, Push, frame, frames
 
 CUTS = 10_000
@@ -79,7 +79,7 @@ async def test_ten_thousand_cuts_lose_nothing_and_repeat_nothing(monkeypatch: py
     cuts = 0
     with seeded() as random:
         while cuts < CUTS:
-            run = await STORING.run(lambda: new_run(random))
+            run = await STORE_POOL.run(lambda: new_run(random))
             await LocalAnswer(run).prepare()
             whole, *pieces = await asyncio.gather(read_whole(run), *(read_cut(run, random) for _ in range(20)))
             verify(whole, chunk_size=4)

@@ -16,8 +16,8 @@ import pytest
 
 from assistant.api.verifier import verify
 from tests import streams
-from tests.cuts import read_in_pieces, seeded
 from tests.processes import Served, serving
+from tests.reconnects import read_in_pieces, seeded
 from tests.redis_server import RedisServer, redis_server
 from tests.upstream import Hold, Script, Upstream, deltas, holding, reply, until
 

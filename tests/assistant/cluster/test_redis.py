@@ -21,7 +21,7 @@ from assistant.event_log import EventLog, follow
 from assistant.events import Start, encode
 from assistant.models import Conversation, Message
 from assistant.models.conversations import INTERRUPTED
-from assistant.models.pool import STORING
+from assistant.models.pool import STORE_POOL
 from tests.processes import DEVELOPMENT, manage, stop
 from tests.redis_server import RedisServer, redis_server
 from tests.upstream import PATIENCE, until
@@ -236,7 +236,7 @@ async def test_what_a_dead_process_wrote_is_stored_and_ended(here: RedisBus, the
     await until(lambda: heard(there, message))
     publishing.cancel()
     await Message.objects.aupdate(lease_expires_at="2000-01-01T00:00Z")
-    assert await STORING.run(leases.sweep) == 1
+    assert await STORE_POOL.run(leases.sweep) == 1
     ended = await Message.objects.aget()
     assert (ended.status, ended.text, ended.events) == ("interrupted", "One two", [3, json.dumps(call), 4])
     assert await reading == list(ended.events_after(0))
@@ -246,7 +246,7 @@ async def test_what_a_dead_process_wrote_is_stored_and_ended(here: RedisBus, the
 async def test_a_dead_process_that_wrote_nothing_leaves_a_whole_stream(there: RedisBus, message: Message) -> None:
     reading = asyncio.create_task(read(there, message))
     await Message.objects.aupdate(lease_expires_at="2000-01-01T00:00Z")
-    await STORING.run(leases.sweep)
+    await STORE_POOL.run(leases.sweep)
     assert await reading == list((await Message.objects.aget()).events_after(0))
     assert len(await reading) == 2
 
@@ -260,7 +260,7 @@ async def test_a_process_that_was_thought_dead_can_write_no_more(
     writer.log.append(start(message))
     reading = asyncio.create_task(read(there, message))
     await until(lambda: heard(there, message))
-    sealed = await STORING.run(lambda: seal(message))
+    sealed = await STORE_POOL.run(lambda: seal(message))
     writer.log.append(token("too late"))
     await publishing
     assert writer.heard[-1] == "interrupt"

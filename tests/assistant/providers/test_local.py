@@ -20,12 +20,13 @@ from assistant.providers.assets import SMOLLM2, fetch
 from assistant.providers.llama import CONTEXT_TOKENS
 from assistant.providers.local import LocalModel
 from assistant.providers.registry import get_model
-from tests.assistant.providers.collecting import asking, collect, text
+from tests.assistant.providers.collect import asking, collect, text
 from tests.processes import CLEAN, PATIENCE, ROOT
 from tests.upstream import until
 
 LONG = asking("Write a very long story.", max_tokens=1500)
 SHORT = asking(max_tokens=3)
+NO_MODEL, NO_GGUF = "neither smollm2 nor the path of a .gguf file", "isn't in GGUF format"
 
 
 # Names.
@@ -34,11 +35,11 @@ SHORT = asking(max_tokens=3)
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("smollm3", None, "neither smollm2 nor the path of a .gguf file"),
-        ("m.bin", b"GGUF", "neither smollm2 nor the path of a .gguf file"),
+        ("smollm3", None, NO_MODEL),
+        ("m.bin", b"GGUF", NO_MODEL),
         ("m.gguf", None, "can't be read: No such file"),
-        ("m.gguf", b"<html>", "isn't in GGUF format"),
-        ("m.gguf", b"", "isn't in GGUF format"),
+        ("m.gguf", b"<html>", NO_GGUF),
+        ("m.gguf", b"", NO_GGUF),
     ],
 )
 def test_a_name_that_cannot_be_used_says_why(tmp_path: Path, name: str, content: bytes | None, reason: str) -> None:

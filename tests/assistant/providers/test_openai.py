@@ -13,7 +13,7 @@ from assistant.events import Token, ToolCall, Usage
 from assistant.providers.base import Completion, ToolSpec
 from assistant.providers.openai import OpenAIModel
 from assistant.providers.registry import get_model, load
-from tests.assistant.providers.collecting import asking, collect, collect_until_fault, text
+from tests.assistant.providers.collect import asking, collect, collect_until_fault, text
 from tests.upstream import (
     DONE,
     Hold,
@@ -211,7 +211,7 @@ async def test_what_cannot_be_called_is_unreachable(make: Make, options: dict[st
 
 
 async def test_who_does_not_accept_is_unreachable() -> None:
-    model = OpenAIModel("m", base_url="http://192.0.2.1/v1", connect_timeout=0.1)  # for documentation: nobody's
+    model = OpenAIModel("m", base_url="http://192.0.2.1/v1", connect_timeout=0.1)  # reserved for documentation
     with pytest.raises(errors.ModelUnreachable):
         await collect(model)
     await model.aclose()

@@ -17,7 +17,7 @@ from assistant.events import Token, ToolCall
 from assistant.providers.base import Completion, ModelRequest, ToolSpec
 from assistant.providers.pydantic_ai import PydanticAIModel
 from assistant.providers.registry import get_model
-from tests.assistant.providers.collecting import asking, collect, collect_until_fault, text
+from tests.assistant.providers.collect import asking, collect, collect_until_fault, text
 
 ADD = ToolSpec("add", "Add numbers.", {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]})
 
@@ -132,7 +132,7 @@ FAULTS = {
     ),
     "too long elsewhere": (exceptions.ModelContextWindowExceededError("m", "no"), errors.ContextTooLong, False),
     "too slow": (exceptions.ModelTimeoutError("m", "no"), errors.ModelTimeout, True),
-    "nobody there": (exceptions.ModelConnectionError("m", "no", phase="connect"), errors.ModelUnreachable, True),
+    "unreachable": (exceptions.ModelConnectionError("m", "no", phase="connect"), errors.ModelUnreachable, True),
     "hang-up": (exceptions.ModelConnectionError("m", "no", phase="read"), errors.ModelError, True),
     "odd": (exceptions.UnexpectedModelBehavior("no"), errors.ModelError, False),
     "a bug": (RuntimeError("no"), errors.ModelError, False),

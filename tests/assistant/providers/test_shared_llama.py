@@ -48,7 +48,7 @@ def test_the_address_of_a_holder_that_died_is_not_read(tmp_path: Path) -> None:
     dead, next_one = Claim(tmp_path, Path("m.gguf")), Claim(tmp_path, Path("m.gguf"))
     dead.take()
     dead.publish(HERE)
-    dead.forget()
+    dead.detach()
     assert next_one.take()
     assert next_one.read() is None
     next_one.release()
@@ -66,4 +66,4 @@ def test_a_broken_file_is_no_address(tmp_path: Path) -> None:
 
 
 def test_where_nobody_listens_nobody_answers() -> None:
-    assert not HERE.answers
+    assert not HERE.is_healthy

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assistant.providers.sse import MAX_LINE, Events, LineTooLong
+from assistant.providers.sse import MAX_LINE, LineTooLong, SSEParser
 
 
-def read(*blocks: bytes) -> list[bytes]:
-    events = Events()
-    return [data for block in blocks for data in events.feed(block)]
+def read(*reader: bytes) -> list[bytes]:
+    events = SSEParser()
+    return [data for block in reader for data in events.feed(block)]
 
 
 def test_each_line_of_data_is_an_event() -> None:
@@ -38,7 +38,7 @@ def test_where_the_stream_is_cut_changes_nothing(payloads: list[bytes], places: 
 
 
 def test_an_endless_line_is_given_up() -> None:
-    events = Events()
+    events = SSEParser()
     assert events.feed(b"data: a\n" + b"x" * MAX_LINE) == [b" a"]
     events.feed(b"x")
     with pytest.raises(LineTooLong):

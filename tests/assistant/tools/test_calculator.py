@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from assistant.errors import CallerError
 from assistant.tools import toolbox
-from assistant.tools.builtin import MAX_EXPRESSION_CHARS, calculator
+from assistant.tools.calculator import MAX_EXPRESSION_CHARS, calculator
 
 
 @pytest.mark.parametrize(

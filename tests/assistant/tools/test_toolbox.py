@@ -13,7 +13,8 @@ from pydantic import BaseModel, Field
 from assistant.errors import CallerError, NotFound, ToolError, ToolTimeout
 from assistant.models import Document
 from assistant.tools import toolbox
-from assistant.tools.toolbox import ToolOutput, tool
+from assistant.tools.output import ToolOutput
+from assistant.tools.toolbox import tool
 
 
 async def run(function, **parameters):
@@ -76,7 +77,7 @@ class TestRegistering:
             """Search elsewhere."""
             return query
 
-        with pytest.raises(TypeError, match="two tools named search: assistant"):
+        with pytest.raises(TypeError, match="tools are named search: assistant"):
             tool(search)
 
     def test_the_same_function_may_come_again(self):
@@ -119,6 +120,9 @@ class TestFinding:
         assert "greet" in named[1]
 
 
+NO_STRING = "Input should be a valid string."
+
+
 class Colour(BaseModel):
     name: Literal["red", "blue"]
 
@@ -150,12 +154,12 @@ class TestParameters:
             (
                 {"name": 5, "times": 0},
                 {
-                    "name": ["Input should be a valid string."],
+                    "name": [NO_STRING],
                     "times": ["Input should be greater than or equal to 1."],
                 },
-                "name: Input should be a valid string.",
+                f"name: {NO_STRING}",
             ),
-            ({"name": None}, {"name": ["Input should be a valid string."]}, "name: Input should be a valid string."),
+            ({"name": None}, {"name": [NO_STRING]}, f"name: {NO_STRING}"),
         ],
     )
     async def test_that_do_not_fit_are_named(self, parameters, details, sentence):
@@ -171,7 +175,7 @@ class TestParameters:
         assert set(refused.value.details) == {"colour.name", "tags.1"}
 
     async def test_with_half_a_surrogate_pair_are_refused(self):
-        with pytest.raises(CallerError, match="text in it that JSON can't hold"):
+        with pytest.raises(CallerError, match="text that JSON can't represent"):
             await run(greet, name="\ud800")
 
 
