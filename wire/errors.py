@@ -46,13 +46,6 @@ class WireError(Exception):
         super().__init__(self.message)
 
 
-class KeyReused(WireError):
-    """An Idempotency-Key came back with another body."""
-
-    status = 422
-    message = "This Idempotency-Key was used with another body."
-
-
 class NoDatabase(WireError):
     """The database can't be reached, or was lost on the way; the operator must act, and the caller may come back."""
 

@@ -5,12 +5,10 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Literal
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError, transaction
-from django.utils import timezone
 
 from assistant.answers import allowances
 from assistant.answers.admission import CALLER, MODEL, PROCESS, Bound, admission
@@ -25,14 +23,13 @@ from assistant.providers.base import Model
 from assistant.providers.registry import get_model
 from assistant.tools import toolbox
 from wire.api.callers import Caller, caller_name
-from wire.errors import KeyReused
+from wire.api.idempotency import refuse_reuse, rows_of_key
 
 OnDisconnect = Literal["grace", "cancel", "continue"]
 
 TITLE_CHARS = 80
 # More turns than fit into any model's window.
 MAX_TURNS = 200
-KEY_LIFETIME = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,16 +128,16 @@ def replayed(ask: TurnRequest) -> Message | None:
     """Return the message that the caller's Idempotency-Key stands for, if there is one."""
     if ask.idempotency_key is None:
         return None
-    keyed = Message.objects.filter(caller=caller_name(ask.caller), idempotency_key=ask.idempotency_key)
-    keyed.filter(created_at__lt=timezone.now() - KEY_LIFETIME).update(idempotency_key=None)
+    keyed = rows_of_key(Message.objects.all(), caller_name(ask.caller), ask.idempotency_key, since="created_at")
     known = keyed.select_related("conversation").first()
-    if known and known.request_hash != ask.hash:
-        raise KeyReused
-    return None if known and freed(keyed) else known
+    if known is None:
+        return None
+    refuse_reuse(known, ask.hash)
+    return None if free_interrupted(keyed) else known
 
 
-def freed(keyed: MessageQuerySet) -> bool:
-    """Free the key of an answer that was interrupted: who asks again, such as an item of a batch, wants it anew."""
+def free_interrupted(keyed: MessageQuerySet) -> bool:
+    """Free the key of an answer that was interrupted: its caller, such as an item of a batch, asks for a new one."""
     leases.interrupt(keyed)
     return keyed.filter(status=Message.Status.INTERRUPTED).update(idempotency_key=None) == 1
 

@@ -42,8 +42,9 @@ from assistant.conf import get_settings
 from assistant.errors import AssistantError, Conflict, NotFound
 from assistant.models import Agent, APIKey, Conversation, Message
 from assistant.tools import toolbox
+from wire.api.idempotency import idempotency_key
 from wire.api.openapi import event_stream, fails
-from wire.api.requests import client_address, flag, idempotency_key
+from wire.api.requests import client_address, flag
 from wire.api.rest import Pages
 from wire.api.sse import NO_SCOPE, EventStreamResponse, NoStream, can_stream, frames, pusher, read_cursor
 from wire.api.views import JSONView

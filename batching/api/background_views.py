@@ -23,8 +23,8 @@ from batching.items.lines import Upload
 from batching.items.request_factory import factory_of
 from batching.models import Batch
 from batching.run import identity
+from wire.api.idempotency import idempotency_key
 from wire.api.openapi import event_stream, fails
-from wire.api.requests import idempotency_key
 from wire.asgi import draining
 from wire.asgi.threads import give_connections_back
 from wire.observe.request_id import request_id

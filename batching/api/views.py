@@ -33,8 +33,9 @@ from batching.run import submission
 from batching.run.execution import Execution, Terms
 from batching.run.outbox import Outbox
 from batching.run.submission import Submission
+from wire.api.idempotency import idempotency_key
 from wire.api.openapi import event_stream, fails
-from wire.api.requests import flag, idempotency_key
+from wire.api.requests import flag
 from wire.api.rest import Pages
 from wire.asgi import draining
 from wire.asgi.threads import give_connections_back

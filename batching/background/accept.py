@@ -36,7 +36,7 @@ from batching.models import KEY_LIFETIME, Batch, BatchItem, Webhook
 from batching.records.record import ITEM_ASKED, ITEM_ENDED, ITEMS, Record
 from batching.records.rows import SLICE
 from wire.api.callers import caller_name
-from wire.errors import KeyReused
+from wire.api.idempotency import KeyReused
 from wire.observe import tracing
 
 # Seconds after the last slice came, after which the process that received it counts as dead.

@@ -23,7 +23,7 @@ from batching.records.record import Record
 from batching.run import event_loop
 from batching.run.execution import Execution
 from wire.api.callers import Caller, caller_name
-from wire.errors import KeyReused
+from wire.api.idempotency import KeyReused
 
 logger = logging.getLogger(__name__)
 

@@ -90,7 +90,7 @@ MAY_IMPORT = {
     "batching.routing": "batching.inspection",
     "batching.run": (
         "batching.conf batching.errors batching.items batching.models batching.records wire.api wire.asgi "
-        "wire.errors wire.observe wire.once"
+        "wire.observe wire.once"
     ),
     "batching.tasks": "batching.background batching.conf batching.run",
     "batching.urls": "batching.api",
