@@ -100,9 +100,10 @@ MAY_IMPORT = {
     "config.management": "assistant.models batching.models",
     "config.middleware": "config.production wire.errors",
     "config.observe": "assistant.metrics batching.metrics wire.errors wire.observe",
-    "config.settings": "wire",
+    "config.celery": "batching.conf",
+    "config.settings": "assistant.conf batching.conf wire wire.server",
     "config.templatetags": "wire.observe",
-    "config.throttles": "assistant.models assistant.signals wire.api wire.once",
+    "config.throttles": "assistant.conf assistant.models assistant.signals wire.api wire.once",
     "config.urls": "config.observe config.throttles config.views",
     "config.views": "assistant.cluster assistant.conf assistant.providers wire.asgi",
 }
