@@ -22,7 +22,7 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
 from batching.api import progress
-from batching.background import accept, celery, embedded, queue
+from batching.background import acceptance, celery, embedded, queue
 from batching.conf import get_settings
 from batching.errors import BatchError
 from batching.inspection import curl, export
@@ -232,7 +232,7 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
         parent = self.found(request, batch_id, OPERATE)
         current = request_id.get()
         try:
-            batch = accept.again(parent, request_id="" if current == "-" else current, settings=get_settings())
+            batch = acceptance.again(parent, request_id="" if current == "-" else current, settings=get_settings())
         except BatchError as error:
             self.message_user(request, error.message, messages.ERROR)
             return HttpResponseRedirect(page_of(parent))

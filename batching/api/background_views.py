@@ -13,13 +13,12 @@ from rest_framework.response import Response
 from batching.api import progress, streams
 from batching.api.base import BatchingView, choice, found, number, rules_of
 from batching.api.serializers import AcceptedSerializer, BackgroundBatchSerializer
-from batching.background import accept as acceptance
-from batching.background import celery, embedded, queue, webhooks
-from batching.background.accept import JSONBody
+from batching.background import acceptance, celery, embedded, queue, webhooks
+from batching.background.acceptance import JSONBody
 from batching.conf import BatchingSettings, get_settings
 from batching.errors import NotInBackground
 from batching.items import request_factory
-from batching.items.lines import Upload
+from batching.items.ndjson import Upload
 from batching.items.request_factory import factory_of
 from batching.models import Batch
 from batching.run import identity

@@ -19,8 +19,8 @@ from django.http import HttpResponse
 from batching.models import Batch
 from batching.records.record import Record
 from batching.run import event_loop, submission
-from batching.run.execution import Execution
-from batching.run.outbox import Outbox
+from batching.run.event_queue import Outbox
+from batching.run.executor import Execution
 from wire.api.sse import HEARTBEAT, HEARTBEAT_SECONDS, EventStreamResponse, frame
 from wire.asgi import draining
 from wire.errors import SENTENCES

@@ -30,8 +30,8 @@ from batching.items import parse
 from batching.items.request_factory import RequestFactory, factory_of
 from batching.models import Batch
 from batching.run import submission
-from batching.run.execution import Execution, Terms
-from batching.run.outbox import Outbox
+from batching.run.event_queue import Outbox
+from batching.run.executor import Execution, Terms
 from batching.run.submission import Submission
 from wire.api.idempotency import idempotency_key
 from wire.api.openapi import event_stream, fails

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from batching.errors import CallerError
-from batching.items import paths, plan
+from batching.items import paths, references
 from batching.items.item import Item, ItemRequest, ItemResponse
 from wire.api import json
 from wire.api.json import NotJSON
@@ -45,8 +45,8 @@ def read(data: Any, rules: Rules) -> list[Item]:
     items = [read_item(position, asked, rules) for position, asked in enumerate(requests)]
     refuse_duplicates(items)
     try:
-        plan.check({item.id: item.depends_on for item in items if isinstance(item.id, str)})
-    except plan.BadPlan as error:
+        references.check({item.id: item.depends_on for item in items if isinstance(item.id, str)})
+    except references.BadPlan as error:
         raise refused(str(error)) from None
     return items
 
@@ -169,13 +169,13 @@ def read_dependencies(asked: dict[str, Any], call: ItemRequest) -> tuple[tuple[s
     named = asked.get("depends_on", [])
     if not isinstance(named, list) or not all(isinstance(one, str) for one in named):
         raise wrong("depends_on", "This has to be a list of ids.")
-    referred = [reference.item for reference in plan.references([call.path, call.body])]
+    referred = [reference.item for reference in references.references([call.path, call.body])]
     return tuple(dict.fromkeys([*named, *referred])), bool(referred)
 
 
 def check_target(path: str, rules: Rules) -> None:
     """Refuse a path that can't become a good one, whatever its references stand for."""
     try:
-        rules.target(plan.BRACES.sub("0", path))
+        rules.target(references.BRACES.sub("0", path))
     except paths.BadPath as error:
         raise wrong("path", error.message) from None

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from batching.errors import CallerError, FailedDependency
-from batching.items import paths, plan
+from batching.items import paths, references
 from batching.items.item import ItemRequest
 from batching.items.parse import Rules, wrong
 from batching.items.request_factory import PreparedRequest
@@ -50,15 +50,15 @@ def encoded(call: ItemRequest, headers: dict[str, str]) -> bytes:
 
 def filled(call: ItemRequest, bodies: Mapping[str, Any], rules: Rules, room: int) -> ItemRequest:
     """Return the call with what its references stand for. Raises `FailedDependency` and `TooLong`."""
-    values = plan.Values(bodies, room)
+    values = references.Values(bodies, room)
     try:
         path, body = values.fill_path(call.path), values.fill(call.body)
-    except plan.MissingValue as error:
+    except references.MissingValue as error:
         raise FailedDependency(f"Failed dependency: {error}") from None
-    except plan.TooMuch:
+    except references.TooMuch:
         raise TooLong from None
     if path != call.path:
-        refuse_detour(path, plan.Values(bodies, room).fill_path(call.path, slash="-"), rules)
+        refuse_detour(path, references.Values(bodies, room).fill_path(call.path, slash="-"), rules)
     return replace(call, path=path, body=body)
 
 

@@ -21,7 +21,7 @@ from batching.models import KEY_LIFETIME, Batch, BatchItem
 from batching.records import writer
 from batching.records.record import Record
 from batching.run import event_loop
-from batching.run.execution import Execution
+from batching.run.executor import Execution
 from wire.api.callers import Caller, caller_name
 from wire.api.idempotency import KeyReused
 

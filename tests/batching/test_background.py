@@ -15,7 +15,7 @@ from django.test import Client
 from django.utils import timezone
 
 from batching.background import embedded, queue, reaper
-from batching.background.accept import Acceptance
+from batching.background.acceptance import Acceptance
 from batching.background.fairness import RoundRobin
 from batching.errors import NotRecorded
 from batching.items.parse import Rules

@@ -12,7 +12,7 @@ from django.db import connections
 from django.utils import timezone
 
 from batching.background import reaper
-from batching.background.accept import Acceptance
+from batching.background.acceptance import Acceptance
 from batching.models import Batch, BatchItem
 from tests.batching.background import ASYNC, accept, accepted, drain
 from tests.batching.conftest import Send, item, let_go, wsgi

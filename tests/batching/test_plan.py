@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batching.items.plan import BadPlan, MissingValue, TooMuch, Values, check, references
+from batching.items.references import BadPlan, MissingValue, TooMuch, Values, check, references
 
 BODIES = {
     "a": {

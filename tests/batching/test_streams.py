@@ -9,7 +9,7 @@ import pytest
 from django.test import AsyncClient
 
 from batching.models import Batch
-from batching.run import outbox
+from batching.run import event_queue
 from batching.run.relay import EventReader, NotEvents
 from tests.batching.conftest import Send, item, wsgi
 from tests.batching.test_time import ended, wait_for_end
@@ -177,7 +177,7 @@ async def test_a_stream_that_nobody_reads_never_runs(committed: None) -> None:
 async def test_a_slow_reader_keeps_items_waiting_and_not_memory(
     committed: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "ROOM", 5)
+    monkeypatch.setattr(event_queue, "ROOM", 5)
     response = await begun([item("/api/events?count=500", id="a")])
     parts = aiter(response)
     for _ in range(2):

@@ -29,11 +29,11 @@ BEFORE = {
     "before leases are prolonged": "queue.renew",
     "before the reaper": "reaper.reap",
     "cancelling": "queue.drop_cancelled",
-    "before a slice is accepted": "accept.Acceptance.write",
-    "before a batch shows": "accept.Acceptance.publish",
+    "before a slice is accepted": "acceptance.Acceptance.write",
+    "before a batch shows": "acceptance.Acceptance.publish",
     "before a batch is forgotten": "reaper.forget",
     "forgetting": "deletion.Collector.delete",
-    "before a retry": "accept.RetriedItems.items",
+    "before a retry": "acceptance.RetriedItems.items",
 }
 AFTER = {
     "claim not committed": "queue.caller_of",
@@ -44,8 +44,8 @@ AFTER = {
     "released": "queue.release",
     "after the reaper": "reaper.reap",
     "cancelled": "queue.cancel",
-    "slice accepted": "accept.Acceptance.write",
-    "committed, not answered": "accept.Acceptance.publish",
+    "slice accepted": "acceptance.Acceptance.write",
+    "committed, not answered": "acceptance.Acceptance.publish",
     "about to be answered": "progress.represent",
 }
 IN_THE_VIEW = "in the view"
@@ -56,8 +56,8 @@ QUICK = {
     "engine.PAUSE": 0.05,
     "engine.GRACE": 0.2,
     "attempts.LONGEST_BACKOFF": 0.05,
-    "accept.PATIENCE": 0.4,
-    "accept.SLICE": 2,
+    "acceptance.PATIENCE": 0.4,
+    "acceptance.SLICE": 2,
 }
 
 WITH_CELERY = {"tasks.LOOK": 0.2}
@@ -118,10 +118,10 @@ def place_of(path: str) -> tuple[Any, str]:
     from django.db.models import deletion
 
     from batching.api import progress
-    from batching.background import accept, attempts, engine, queue, reaper
+    from batching.background import acceptance, attempts, engine, queue, reaper
 
     modules: dict[str, Any] = {
-        "accept": accept,
+        "acceptance": acceptance,
         "deletion": deletion,
         "attempts": attempts,
         "engine": engine,

@@ -9,11 +9,11 @@ from typing import Any, NoReturn
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from batching.background import accept, celery
+from batching.background import acceptance, celery
 from batching.conf import BatchingSettings, get_settings
 from batching.errors import SwitchedOff
 from batching.items import request_factory
-from batching.items.lines import Source, Upload
+from batching.items.ndjson import Source, Upload
 from batching.items.parse import Rules
 from batching.management import summary
 from batching.models import Batch
@@ -103,7 +103,7 @@ def accepted(source: Source, user: Any, priority: str, settings: BatchingSetting
     if not settings.BATCH_ENABLED:
         raise SwitchedOff
     came_from = request_factory.own()
-    batch = accept.batch_for(
+    batch = acceptance.batch_for(
         user,
         settings,
         priority=Batch.Priority[priority.upper()],
@@ -116,6 +116,6 @@ def accepted(source: Source, user: Any, priority: str, settings: BatchingSetting
         allowed=settings.BATCH_ALLOWED_PATHS,
         script_name=came_from["root_path"],
     )
-    accept.accept(batch, body, rules=rules, settings=settings)
+    acceptance.accept(batch, body, rules=rules, settings=settings)
     celery.call_for(batch)
     return batch

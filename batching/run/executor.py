@@ -18,7 +18,7 @@ from batching.items.parse import Rules
 from batching.items.request import filled, prepared
 from batching.items.request_factory import PreparedRequest, RequestFactory
 from batching.run import dispatch, relay
-from batching.run.outbox import Outbox
+from batching.run.event_queue import Outbox
 from batching.run.pool import ItemWorkers
 from wire.asgi.threads import give_connections_back
 from wire.observe import tracing
