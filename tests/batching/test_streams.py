@@ -12,7 +12,7 @@ from batching.models import Batch
 from batching.run import event_queue
 from batching.run.relay import EventReader, NotEvents
 from tests.batching.conftest import Send, item, wsgi
-from tests.batching.test_time import ended, wait_for_end
+from tests.batching.test_executor import ended, wait_for_end
 from tests.host import views
 
 EVENTS, LINES = "text/event-stream", "application/x-ndjson"
