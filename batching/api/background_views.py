@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from batching.api import progress, streams
-from batching.api.base import BatchingView, choice, found, number, rules_of
+from batching.api.base import BatchingView, found, number, rules_of
 from batching.api.serializers import AcceptedSerializer, BackgroundBatchSerializer
 from batching.background import acceptance, celery, embedded, queue, webhooks
 from batching.background.acceptance import JSONBody
@@ -24,6 +24,8 @@ from batching.models import Batch
 from batching.run import identity
 from wire.api.idempotency import idempotency_key
 from wire.api.openapi import event_stream, fails
+from wire.api.requests import choice
+from wire.api.sse import frames
 from wire.asgi import draining
 from wire.asgi.threads import give_connections_back
 from wire.observe.request_id import request_id
@@ -63,7 +65,7 @@ class BatchResultsView(BatchingView):
     def get(self, request: Request, batch_id: str) -> HttpResponseBase:
         """The answers of the items that have ended, in the order of their positions."""
         batch = found(request, batch_id)
-        state, after = choice(request, "status", progress.RESULTS), position(request)
+        state, after = choice(request, "status", progress.RESULTS, default=None), position(request)
         give_connections_back()
         in_server = factory_of(request._request).in_server
         return progress.response(progress.results(batch.pk, state, after), streams.LINES, in_server=in_server)
@@ -79,7 +81,7 @@ class BatchEventsView(BatchingView):
         batch = found(request, batch_id)
         give_connections_back()
         in_server = factory_of(request._request).in_server
-        return progress.response(progress.events(batch.pk), streams.EVENTS, in_server=in_server)
+        return progress.response(frames(progress.events(batch.pk)), streams.EVENTS, in_server=in_server)
 
 
 class BatchCancelView(BatchingView):
@@ -123,7 +125,7 @@ def accept(request: Request, settings: BatchingSettings) -> Response:
     rules = rules_of(settings, factory_of(request._request), settings.BATCH_ASYNC_MAX_SIZE)
     batch = background_batch(request, settings)
     batch.idempotency_key = idempotency_key(request)
-    batch.priority = PRIORITIES[choice(request, "priority", PRIORITIES) or "normal"]
+    batch.priority = PRIORITIES[choice(request, "priority", PRIORITIES, default="normal")]
     webhook = webhook_of(request, settings)
     body: Upload | JSONBody = upload(request, settings) if is_lines(request) else JSONBody(request.data)
     known = acceptance.known(batch, body, rules)

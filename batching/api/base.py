@@ -1,6 +1,5 @@
 """What the views of batches share: strict JSON in, JSON out, and what a request says outside its body."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from django.db import transaction
@@ -57,14 +56,6 @@ def found(request: Request, batch_id: str) -> Batch:
 
 def rules_of(settings: BatchingSettings, origin: RequestFactory, max_size: int) -> Rules:
     return Rules(max_size=max_size, allowed=settings.BATCH_ALLOWED_PATHS, script_name=origin.script_name)
-
-
-def choice(request: Request, name: str, choices: Iterable[str]) -> str | None:
-    """Return a value of the query, None where it says nothing. Raises `ValidationError`."""
-    said = request.query_params.get(name)
-    if said is not None and said not in (known := list(choices)):
-        raise ValidationError({name: [f"This has to be one of {', '.join(known)}."]})
-    return said
 
 
 def number(request: Request, name: str) -> int | None:

@@ -4,12 +4,13 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
 from batching.models import Batch, BatchItem
 from batching.run import event_loop, submission
-from wire.api.sse import HEARTBEAT, HEARTBEAT_SECONDS, EventStreamResponse, frame
+from wire.api.sse import EventStreamResponse, NumberedEvent, or_heartbeat
 from wire.asgi import draining
 from wire.asgi.threads import Pool
 from wire.errors import DATABASE_AWAY, NoDatabase, WireError
@@ -35,61 +36,66 @@ def represent(batch: Batch) -> dict[str, Any]:
     return {"batch_id": batch.pk, "status": batch.status, "counts": batch.counts}
 
 
-def seen(batch_id: str) -> tuple[dict[str, Any], bool] | None:
-    """Return what there is to see of a batch, and whether that is its end; None where it was deleted."""
-    batch = Batch.objects.filter(pk=batch_id).first()
-    return (represent(batch), batch.finished_at is not None) if batch else None
+async def events(batch_id: str) -> AsyncGenerator[NumberedEvent | None]:
+    """Yield `start`, a `progress` whenever the counts have changed, and `end`; None where a heartbeat is due.
 
-
-async def events(batch_id: str) -> AsyncGenerator[bytes]:
-    """Yield `start`, a `progress` whenever the counts have changed, and `end`; comments where nothing happens long.
-
-    Where the process is told to stop or loses the database, the last one is an `error` that may be retried.
+    Where the process stops or loses the database, the last event is an `error` that may be retried.
     """
-    number, last, quiet = 0, None, 0.0
-    while looked := await look(batch_id):
-        if isinstance(looked, WireError):
-            yield framed(number + 1, "error", last_word(looked))
-            return
-        now, is_final = looked
-        if now != last or is_final:
-            number, last, quiet = number + 1, now, 0.0
-            yield framed(number, "start" if number == 1 else "end" if is_final else "progress", now)
+    number, last = 0, None
+    with suppress(Batch.DoesNotExist):  # it was deleted
+        while True:
+            change = await or_heartbeat(partial(next_change, batch_id, last))
+            if change is None:
+                yield None
+                continue
+            number += 1
+            if isinstance(change, WireError):
+                yield number, event("error", error_fields(change))
+                return
+            last, is_final = change
+            yield number, event("start" if number == 1 else "end" if is_final else "progress", last)
             if is_final and number > 1:
                 return
-            continue
-        if draining.begun.has_come:  # another process goes on to tell
-            yield framed(number + 1, "error", last_word(draining.Stopping()))
-            return
+
+
+type Snapshot = tuple[dict[str, Any], bool]
+
+
+async def next_change(batch_id: str, last: dict[str, Any] | None) -> Snapshot | WireError:
+    """Wait until a batch differs from `last` or has ended. Raises `Batch.DoesNotExist`."""
+    while True:
+        try:
+            snapshot = await read(partial(take_snapshot, batch_id))
+        except DATABASE_AWAY:
+            logger.warning("batch=%s state=not_readable", batch_id, exc_info=True)
+            return NoDatabase()
+        represented, is_final = snapshot
+        if represented != last or is_final:
+            return snapshot
+        if draining.begun.has_come:  # the client comes back to another process
+            return draining.Stopping()
         await asyncio.sleep(PACE)
-        quiet += PACE
-        if quiet >= HEARTBEAT_SECONDS:
-            quiet = 0.0
-            yield HEARTBEAT
 
 
-async def look(batch_id: str) -> tuple[dict[str, Any], bool] | NoDatabase | None:
-    """Return what is `seen` of a batch, or that it can't be seen now."""
-    try:
-        return await read(partial(seen, batch_id))
-    except DATABASE_AWAY:
-        logger.warning("batch=%s state=not_seen", batch_id, exc_info=True)
-        return NoDatabase()
+def take_snapshot(batch_id: str) -> Snapshot:
+    """Return a batch as its client sees it, and whether it has ended."""
+    batch = Batch.objects.get(pk=batch_id)
+    return represent(batch), batch.finished_at is not None
 
 
-def last_word(error: WireError) -> dict[str, Any]:
+def event(kind: str, fields: dict[str, Any]) -> str:
+    return json.dumps({"type": kind, **fields})
+
+
+def error_fields(error: WireError) -> dict[str, Any]:
     return {"message": error.message, "code": error.status, "retryable": error.retryable}
-
-
-def framed(number: int, kind: str, state: dict[str, Any]) -> bytes:
-    return frame(number, json.dumps({"type": kind, **state}))
 
 
 async def results(batch_id: str, state: str | None, after: int) -> AsyncGenerator[bytes]:
     """Yield a line for each item that has ended, in their order, from after a position on."""
-    while found := await read(partial(lines, batch_id, state, after)):
-        after = found[-1][0]
-        yield b"".join(line for _, line in found)
+    while rows := await read(partial(lines, batch_id, state, after)):
+        after = rows[-1][0]
+        yield b"".join(line for _, line in rows)
 
 
 def lines(batch_id: str, state: str | None, after: int) -> list[tuple[int, bytes]]:

@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from contextvars import Context
 from typing import Any, cast
 
@@ -19,9 +19,9 @@ from django.http import HttpResponse
 from batching.models import Batch
 from batching.records.record import Record
 from batching.run import event_loop, submission
-from batching.run.event_queue import Outbox
+from batching.run.event_queue import EventQueue
 from batching.run.executor import Execution
-from wire.api.sse import HEARTBEAT, HEARTBEAT_SECONDS, EventStreamResponse, frame
+from wire.api.sse import EventStreamResponse, NumberedEvent, frame, frames
 from wire.asgi import draining
 from wire.errors import SENTENCES
 
@@ -39,29 +39,35 @@ def line(number: int, payload: str) -> bytes:
     return f"{payload}\n".encode("ascii")
 
 
+async def lines(events: AsyncGenerator[NumberedEvent | None]) -> AsyncGenerator[bytes]:
+    """Encode events as NDJSON, which has no heartbeat."""
+    async with aclosing(events):
+        async for event in events:
+            if event:
+                yield line(*event)
+
+
 ENCODINGS: dict[str, Callable[[int, str], bytes]] = {EVENTS: frame, LINES: line}
+STREAM_ENCODINGS = {EVENTS: frames, LINES: lines}
 
 
 class BatchStream:
     """The parts of a streamed answer. The batch runs while they are read, and is called off when nobody reads on."""
 
-    def __init__(self, execution: Execution, outbox: Outbox, record: Record, media_type: str) -> None:
+    def __init__(self, execution: Execution, events: EventQueue, record: Record, media_type: str) -> None:
         self._execution = execution
-        self._outbox = outbox
+        self._events = events
         self._record = record
-        self._encode = ENCODINGS[media_type]
-        self._heartbeat = HEARTBEAT if media_type == EVENTS else b""
+        self._encode = STREAM_ENCODINGS[media_type]
         self._work: asyncio.Task[None] | None = None
         self._stopped = False
         self._interrupted = False
 
     async def __aiter__(self) -> AsyncGenerator[bytes]:
         self._begin()
-        number = 0
         try:
-            while (payload := await self._next()) is not None:
-                number += bool(payload)
-                if part := self._encode(number, payload) if payload else self._heartbeat:
+            async with aclosing(self._encode(self._events.follow())) as parts:
+                async for part in parts:
                     yield part
         finally:
             self._stop()
@@ -95,30 +101,22 @@ class BatchStream:
         self._execution.call_off("the service stopped")
         self._stop()
 
-    async def _next(self) -> str | None:
-        """Return the next event as JSON, an empty string after some time without one, None after the last."""
-        try:
-            async with asyncio.timeout(HEARTBEAT_SECONDS):
-                return await self._outbox.take()
-        except TimeoutError:
-            return ""
-
     async def _run(self) -> None:
         try:
-            self._outbox.post({"type": "start", "batch_id": self._record.batch.pk, "total": self._record.batch.total})
+            self._events.post({"type": "start", "batch_id": self._record.batch.pk, "total": self._record.batch.total})
             await self._answer()
-            self._outbox.post(
+            self._events.post(
                 {"type": "end", "batch_id": self._record.batch.pk, **submission.totals(self._record.batch)}
             )
         except asyncio.CancelledError:
             if not self._interrupted:
                 raise
-            self._outbox.post({"type": "error", "message": INTERRUPTED, "code": 503, "retryable": True})
+            self._events.post({"type": "error", "message": INTERRUPTED, "code": 503, "retryable": True})
         except Exception:  # a stream has a last event, whatever happens
             logger.exception("batch=%s state=crashed", self._record.batch.pk)
-            self._outbox.post({"type": "error", "message": SENTENCES[500], "code": 500, "retryable": False})
+            self._events.post({"type": "error", "message": SENTENCES[500], "code": 500, "retryable": False})
         finally:
-            self._outbox.close()
+            self._events.close()
 
     async def _answer(self) -> None:
         """Run the batch and close its rows."""

@@ -30,13 +30,13 @@ from batching.items import parse
 from batching.items.request_factory import RequestFactory, factory_of
 from batching.models import Batch
 from batching.run import submission
-from batching.run.event_queue import Outbox
+from batching.run.event_queue import EventQueue
 from batching.run.executor import Execution, Terms
 from batching.run.submission import Submission
 from wire.api.idempotency import idempotency_key
 from wire.api.openapi import event_stream, fails
 from wire.api.requests import flag
-from wire.api.rest import Pages
+from wire.api.rest import NewestFirst
 from wire.asgi import draining
 from wire.asgi.threads import give_connections_back
 from wire.observe.request_id import request_id
@@ -69,10 +69,6 @@ ANSWERED = OpenApiExample(
 )
 
 
-class NewestFirst(Pages):
-    ordering = ("-created_at", "-id")
-
-
 class BatchesView(BatchingView, ListAPIView[Batch]):
     """The caller's batches, the newest first, paged."""
 
@@ -80,6 +76,7 @@ class BatchesView(BatchingView, ListAPIView[Batch]):
     queryset = Batch.objects.none()
     serializer_class = BatchSerializer
     pagination_class = NewestFirst
+    newest_by = "created_at"
     filter_backends = []
 
     @extend_schema(operation_id="batches", responses={200: BatchSerializer(many=True), **fails(400, 401, 403)})
@@ -145,8 +142,8 @@ class BatchesView(BatchingView, ListAPIView[Batch]):
         if media_type:
             # What follows takes long and needs no connection.
             give_connections_back()
-            outbox = Outbox()
-            stream = streams.BatchStream(execution(outbox=outbox), outbox, begun, media_type)
+            events = EventQueue()
+            stream = streams.BatchStream(execution(events=events), events, begun, media_type)
             return streams.live(stream, media_type, in_server=origin.in_server)
         submission.answer(execution(), begun, in_server=origin.in_server)
         return as_json(submission.envelope(begun))

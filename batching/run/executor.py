@@ -18,7 +18,7 @@ from batching.items.parse import Rules
 from batching.items.request import filled, prepared
 from batching.items.request_factory import PreparedRequest, RequestFactory
 from batching.run import dispatch, relay
-from batching.run.event_queue import Outbox
+from batching.run.event_queue import EventQueue
 from batching.run.pool import ItemWorkers
 from wire.asgi.threads import give_connections_back
 from wire.observe import tracing
@@ -51,7 +51,7 @@ class Execution:
         origin: RequestFactory,
         terms: Terms,
         request_id: str = "",
-        outbox: Outbox | None = None,
+        events: EventQueue | None = None,
     ) -> None:
         self._batch_id = batch_id
         self._traceparent = tracing.traceparent()
@@ -59,7 +59,7 @@ class Execution:
         self._origin = origin
         self._terms = terms
         self._request_id = request_id
-        self._outbox = outbox
+        self._events = events
         self._by_id = {item.id: item for item in items}
         self._dependents: dict[str, list[Item]] = defaultdict(list)
         for item in items:
@@ -90,7 +90,7 @@ class Execution:
         self._loop = asyncio.get_running_loop()
         self._left = sum(item.answer is None for item in self._items)
         self._all_answered = asyncio.Event()
-        eager = bool(self._outbox or self._dependents)
+        eager = bool(self._events or self._dependents)
         self._workers = ItemWorkers(self._carry_out, self._settle, concurrency=self._terms.concurrency, eager=eager)
         try:
             self._start()
@@ -184,24 +184,24 @@ class Execution:
 
     def _announce(self, item: Item) -> None:
         """Put an answered item into the stream, if there is one."""
-        if self._outbox:
-            self._outbox.post({"type": "response", **item.represent()})
+        if self._events:
+            self._events.post({"type": "response", **item.represent()})
 
     # In a place.
 
     def _carry_out(self, item: Item, sent: PreparedRequest) -> ItemResponse:
         span = partial(tracing.span, "item", self._attributes(item), parent=self._traceparent)
-        return dispatch.answered(sent, self._origin, self._reader(item), streamed=self._outbox is not None, span=span)
+        return dispatch.answered(sent, self._origin, self._reader(item), streamed=self._events is not None, span=span)
 
     def _attributes(self, item: Item) -> tracing.Attributes:
         return {"batch.id": self._batch_id, "batch.item.position": item.position}
 
     def _reader(self, item: Item) -> dispatch.ResponseReader:
-        if self._outbox is None:
+        if self._events is None:
             return response.read
-        outbox = self._outbox
+        events = self._events
 
         async def pass_on(event: Any) -> None:
-            await outbox.relay({"type": "item", "id": item.id, "event": event})
+            await events.relay({"type": "item", "id": item.id, "event": event})
 
         return partial(relay.read, relay=pass_on)

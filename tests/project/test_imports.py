@@ -84,7 +84,7 @@ MAY_IMPORT = {
         "batching.background batching.conf batching.errors batching.items batching.models batching.run "
         "wire.errors wire.observe"
     ),
-    "batching.metrics": "batching.models batching.signals",
+    "batching.metrics": "batching.models batching.signals wire.asgi",
     "batching.models": "wire.api",
     "batching.records": "batching.conf batching.items batching.models batching.signals wire.api wire.asgi",
     "batching.routing": "batching.inspection",

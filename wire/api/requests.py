@@ -1,4 +1,6 @@
-"""What a request says outside its body."""
+"""Parameters of a request outside its body."""
+
+from collections.abc import Iterable
 
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
@@ -16,6 +18,16 @@ def flag(request: Request, name: str) -> bool | None:
     if said.lower() not in FLAGS:
         raise ValidationError({name: ["This has to be true or false."]})
     return FLAGS[said.lower()]
+
+
+def choice[D: (str, None)](request: Request, name: str, choices: Iterable[str], *, default: D) -> str | D:
+    """Return a parameter of the query that has to be one of `choices`. Raises `ValidationError`."""
+    value = request.query_params.get(name)
+    if value is None:
+        return default
+    if value not in (allowed := list(choices)):
+        raise ValidationError({name: [f"This has to be one of {', '.join(allowed)}."]})
+    return value
 
 
 def client_address(request: Request) -> str:
