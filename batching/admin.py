@@ -30,9 +30,9 @@ from batching.inspection.dates import DatedBatches
 from batching.inspection.inspection import PAGE_ROOM, Choice, Inspection, choice_of, mark_of_batch
 from batching.inspection.live import SOCKET, live
 from batching.inspection.overview import Overview
-from batching.items.request_factory import factory_of
+from batching.items.request_factory import is_asgi
 from batching.models import Batch, BatchItem, Webhook
-from batching.records.masking import masked_address
+from batching.records.masking import mask_address
 from wire.admin import ReadOnly
 from wire.asgi.threads import give_connections_back
 from wire.observe.durations import spoken
@@ -232,12 +232,14 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
         parent = self.found(request, batch_id, OPERATE)
         current = request_id.get()
         try:
-            batch = acceptance.again(parent, request_id="" if current == "-" else current, settings=get_settings())
+            batch = acceptance.retry_as_owner(
+                parent, request_id="" if current == "-" else current, settings=get_settings()
+            )
         except BatchError as error:
             self.message_user(request, error.message, messages.ERROR)
             return HttpResponseRedirect(page_of(parent))
         embedded.wake()
-        celery.call_for(batch)
+        celery.wake_for(batch)
         self.log_change(request, parent, f"Retried as {batch}.")
         self.log_addition(request, batch, f"Retries {parent}.")
         self.message_user(request, f"This batch retries {parent}.", messages.SUCCESS)
@@ -251,7 +253,7 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
         media_type, parts = export.FORMATS[kind]
         self.log_change(request, batch, f"Downloaded as {kind.upper()}.")
         give_connections_back()
-        response = progress.response(parts(batch.pk), media_type, in_server=factory_of(request).in_server)
+        response = progress.response(parts(batch.pk), media_type, is_asgi=is_asgi(request))
         response.headers["Content-Disposition"] = f'attachment; filename="{batch.pk}.{kind}"'
         return response
 
@@ -301,7 +303,7 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
         webhook = Webhook.objects.filter(batch=batch).first()
         if webhook is None:
             return "-"
-        tried = f"{webhook.state}, {webhook.attempts} attempts: {masked_address(webhook.url)}"
+        tried = f"{webhook.state}, {webhook.attempts} attempts: {mask_address(webhook.url)}"
         return f"{tried} ({webhook.error})" if webhook.error else tried
 
     @admin.display(description="created at", ordering="created_at")

@@ -1,4 +1,4 @@
-"""A background batch as it is watched and read while it runs, in any process: the rows say how far it is."""
+"""The progress and the results of a background batch, read from its rows in any process."""
 
 import asyncio
 import json
@@ -17,9 +17,9 @@ from wire.errors import DATABASE_AWAY, NoDatabase, WireError
 
 logger = logging.getLogger(__name__)
 
-# Seconds between two looks at a batch.
+# Seconds between two reads of a batch.
 PACE = 0.5
-# Items that are read at once: their bodies may be long.
+# Items of one read: their bodies may be long.
 SLICE = 250
 
 READERS = Pool(2, "batch-readers")
@@ -92,7 +92,7 @@ def error_fields(error: WireError) -> dict[str, Any]:
 
 
 async def results(batch_id: str, state: str | None, after: int) -> AsyncGenerator[bytes]:
-    """Yield a line for each item that has ended, in their order, from after a position on."""
+    """Yield a line for each item that has ended, by position, after a position."""
     while rows := await read(partial(lines, batch_id, state, after)):
         after = rows[-1][0]
         yield b"".join(line for _, line in rows)
@@ -102,16 +102,16 @@ def lines(batch_id: str, state: str | None, after: int) -> list[tuple[int, bytes
     rows = BatchItem.objects.filter(batch=batch_id, position__gt=after, finished_at__isnull=False)
     if state:
         rows = rows.filter(state=state)
-    unneeded = ("call", "request_headers", "request_body", "depends_on", "path")
-    return [(row.position, line(row)) for row in rows.defer(*unneeded).order_by("position")[:SLICE]]
+    unused = ("call", "request_headers", "request_body", "depends_on", "path")
+    return [(row.position, line(row)) for row in rows.defer(*unused).order_by("position")[:SLICE]]
 
 
 def line(row: BatchItem) -> bytes:
-    return json.dumps({"position": row.position, **submission.stored(row), "state": row.state}).encode() + b"\n"
+    return json.dumps({"position": row.position, **submission.represent_row(row), "state": row.state}).encode() + b"\n"
 
 
-def response(parts: AsyncGenerator[bytes], media_type: str, *, in_server: bool) -> EventStreamResponse:
-    """Return the response that carries a stream; `in_server` tells whether the server has an event loop (ASGI)."""
-    made = EventStreamResponse(parts if in_server else cast(Any, event_loop.blocking(parts)))
-    made.headers["Content-Type"] = media_type
-    return made
+def response(parts: AsyncGenerator[bytes], media_type: str, *, is_asgi: bool) -> EventStreamResponse:
+    """Return a stream as a response; `is_asgi` tells whether the server has an event loop."""
+    streamed = EventStreamResponse(parts if is_asgi else cast(Any, event_loop.blocking(parts)))
+    streamed.headers["Content-Type"] = media_type
+    return streamed

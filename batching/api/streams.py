@@ -1,8 +1,8 @@
-"""A batch that is answered as a stream: `start`, a `response` for each item as soon as it is there, `end`.
+"""The stream of a batch: `start`, a `response` for each item as soon as it has ended, `end`.
 
-Where an item is answered with an event stream itself, each of its events comes as `{"type": "item", "id", "event"}`
-before its `response`, whose body is the last of them. The last event of all is `end`, or `error` where the batch itself
-failed or its process stops.
+Where an item's response is an event stream itself, each of its events comes as `{"type": "item", "id", "event"}` before
+the item's `response`, whose body is the last of them. The last event of all is `end`, or `error` where the batch itself
+fails or its process stops.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from batching.models import Batch
 from batching.records.record import Record
 from batching.run import event_loop, submission
 from batching.run.event_queue import EventQueue
-from batching.run.executor import Execution
+from batching.run.executor import BatchExecutor
 from wire.api.sse import EventStreamResponse, NumberedEvent, frame, frames
 from wire.asgi import draining
 from wire.errors import SENTENCES
@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 EVENTS, LINES = "text/event-stream", "application/x-ndjson"
 INTERRUPTED = "The service stopped while the batch was running."
 
-# The work of streams that have yet to end; held here, so that it isn't lost before it has.
-working: set[asyncio.Task[None]] = set()
+# The tasks of streams that haven't ended; the event loop itself holds them only weakly.
+stream_tasks: set[asyncio.Task[None]] = set()
 
 
 def line(number: int, payload: str) -> bytes:
@@ -52,10 +52,10 @@ STREAM_ENCODINGS = {EVENTS: frames, LINES: lines}
 
 
 class BatchStream:
-    """The parts of a streamed answer. The batch runs while they are read, and is called off when nobody reads on."""
+    """The parts of a streamed batch, which runs while they are read and is cancelled when its reader leaves."""
 
-    def __init__(self, execution: Execution, events: EventQueue, record: Record, media_type: str) -> None:
-        self._execution = execution
+    def __init__(self, executor: BatchExecutor, events: EventQueue, record: Record, media_type: str) -> None:
+        self._executor = executor
         self._events = events
         self._record = record
         self._encode = STREAM_ENCODINGS[media_type]
@@ -73,9 +73,9 @@ class BatchStream:
             self._stop()
 
     def close(self) -> None:
-        """End the batch if its stream was never read, or not to its end. Django calls this last, in any thread."""
+        """Cancel the batch if its stream wasn't read to the end. Django calls this last, in any thread."""
         if self._work is None:
-            self._execution.call_off()
+            self._executor.cancel()
             submission.close(self._record, Batch.Status.CANCELLED)
         elif not self._work.done():
             with suppress(RuntimeError):  # the loop has ended, and its tasks with it
@@ -85,8 +85,8 @@ class BatchStream:
         self._loop = asyncio.get_running_loop()
         # A context of its own: the request's holds a thread that ends with the request.
         self._work = self._loop.create_task(self._run(), context=Context())
-        working.add(self._work)
-        self._work.add_done_callback(working.discard)
+        stream_tasks.add(self._work)
+        self._work.add_done_callback(stream_tasks.discard)
         draining.over.call(self._interrupt)
         self._work.add_done_callback(lambda _: draining.over.forget(self._interrupt))
 
@@ -96,15 +96,15 @@ class BatchStream:
             self._work.cancel()
 
     def _interrupt(self) -> None:
-        """End the batch because its process stops: what has no answer gets one, then comes the last event."""
+        """End the batch because its process stops: unsettled items get an error, then comes the last event."""
         self._interrupted = True
-        self._execution.call_off("the service stopped")
+        self._executor.cancel("the service stopped")
         self._stop()
 
     async def _run(self) -> None:
         try:
             self._events.post({"type": "start", "batch_id": self._record.batch.pk, "total": self._record.batch.total})
-            await self._answer()
+            await self._execute()
             self._events.post(
                 {"type": "end", "batch_id": self._record.batch.pk, **submission.totals(self._record.batch)}
             )
@@ -118,25 +118,25 @@ class BatchStream:
         finally:
             self._events.close()
 
-    async def _answer(self) -> None:
-        """Run the batch and close its rows."""
+    async def _execute(self) -> None:
+        """Execute the batch and close its rows."""
         try:
-            in_time = await self._execution.run()
+            in_time = await self._executor.run()
         except asyncio.CancelledError:
             status = Batch.Status.INTERRUPTED if self._interrupted else Batch.Status.CANCELLED
-            submission.close_aside(self._record, status)
+            submission.close_later(self._record, status)
             raise
-        closing = submission.close_aside(self._record, submission.ended(in_time))
-        await finished(closing, submission.patience(self._execution))
+        closing = submission.close_later(self._record, submission.final_status(in_time))
+        await wait_for(closing, submission.patience(self._executor))
 
 
-async def finished(closing: Future[None], seconds: float) -> None:
-    """Wait for work in a thread, at most so long; it goes on whoever waits."""
+async def wait_for(closing: Future[None], seconds: float) -> None:
+    """Wait for work in a thread, at most so long; the work goes on."""
     await asyncio.wait([asyncio.shield(asyncio.wrap_future(closing))], timeout=seconds)
 
 
 class BlockingStream:
-    """The same for a server that speaks WSGI."""
+    """The same for a WSGI server."""
 
     def __init__(self, stream: BatchStream) -> None:
         self.close = stream.close
@@ -146,18 +146,17 @@ class BlockingStream:
         return event_loop.blocking(aiter(self._stream))
 
 
-def live(stream: BatchStream, media_type: str, *, in_server: bool) -> EventStreamResponse:
-    """Return the response that carries a stream; `in_server` tells whether the server has an event loop (ASGI)."""
-    # Given as it is, not as its iterator: Django closes it with the response.
-    response = EventStreamResponse(cast(Any, stream if in_server else BlockingStream(stream)))
+def live(stream: BatchStream, media_type: str, *, is_asgi: bool) -> EventStreamResponse:
+    # The stream itself, not its iterator: Django closes it with the response.
+    response = EventStreamResponse(cast(Any, stream if is_asgi else BlockingStream(stream)))
     response.headers["Content-Type"] = media_type
     return response
 
 
-def replayed(batch: Batch, media_type: str) -> HttpResponse:
+def replay(batch: Batch, media_type: str) -> HttpResponse:
     """Return the events of a batch that has ended."""
     start = {"type": "start", "batch_id": batch.pk, "total": batch.total}
-    responses = [{"type": "response", **submission.stored(row)} for row in batch.items.all()]
+    responses = [{"type": "response", **submission.represent_row(row)} for row in batch.items.all()]
     end = {"type": "end", "batch_id": batch.pk, **submission.totals(batch)}
     events = [json.dumps(event) for event in (start, *responses, end)]
     encode = ENCODINGS[media_type]

@@ -1,38 +1,37 @@
-"""How the items of a batch build on each other: `depends_on`, and `{{id.body.path}}` for a value in an earlier answer.
+"""References between items: `{{id.body.path}}` in a path or a body stands for a value in another item's response.
 
-`{{a.body.results.0.title}}` is, in the body that answered item `a`, the first of `results` and its `title`. Alone in a
-string it stands for the value with its type; among other text for its text, or its JSON where it isn't a string. In a
-path it is percent-encoded. What it stands for is never searched for references again, and never run. A reference is a
-dependency too. Anything else between `{{` and `}}` is text, and so are braces that aren't closed.
+`{{a.body.results.0.title}}` is the `title` of the first of `results` in the body of the response to item `a`. Alone in
+a string, it stands for the value with its type; within other text, for the value as text, or as JSON where it isn't a
+string. In a path it is percent-encoded. A value is never searched for references itself, and never run as code. A
+reference is a dependency too. Other text between `{{` and `}}` stays as it is, and so do unclosed braces.
 """
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from graphlib import CycleError, TopologicalSorter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
+
+from batching.errors import CallerError, FailedDependency
+from batching.items import paths
+from batching.items.item import ItemRequest
+from batching.items.paths import AllowedPaths
 
 # Without braces inside, the nearest pair is found in time that grows with the length of the text.
 BRACES = re.compile(r"\{\{([^{}]+)\}\}")
 
 
-class BadPlan(Exception):
-    """The items can't be ordered: a dependency is unknown, on itself, or circular. The text is for a person."""
+class TooLong(CallerError):
+    """The values of references would make the item larger than a batch may be."""
 
-
-class MissingValue(Exception):
-    """An answer doesn't have the value that a reference names. The text is for a person."""
-
-
-class TooMuch(Exception):
-    """The values would make the item larger than it may be. The text is for a person."""
+    status = 413
+    message = "The values of the references are too long."
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A value in the body that answered an item: the item's id, and the keys that lead from the body to it."""
+    """A value in the body of a response: the id of the item, and the keys from the body to the value."""
 
     text: str
     item: str
@@ -40,18 +39,18 @@ class Reference:
 
 
 def parse(text: str) -> Reference | None:
-    """Read what stands between two pairs of braces; None where it isn't a reference."""
+    """Parse the text between two pairs of braces; None where it isn't a reference."""
     item, dot, keys = text.strip().partition(".body")
     if not item or not dot or (keys and not keys.startswith(".")):
         return None
     return Reference(text.strip(), item, tuple(keys[1:].split(".")) if keys else ())
 
 
-def references(value: Any) -> Iterator[Reference]:
+def find(value: Any) -> Iterator[Reference]:
     """Yield the references in a path or in the values of a body."""
     for text in strings(value):
-        for found in BRACES.finditer(text):
-            if reference := parse(found[1]):
+        for match in BRACES.finditer(text):
+            if reference := parse(match[1]):
                 yield reference
 
 
@@ -67,29 +66,38 @@ def strings(value: Any) -> Iterator[str]:
                 waiting.extend(items)
 
 
-def check(dependencies: Mapping[str, Iterable[str]]) -> None:
-    """Raise `BadPlan` unless every item can start once those that it depends on have ended."""
-    for item, needed in dependencies.items():
-        for other in needed:
-            if other == item:
-                raise BadPlan(f"Item {item} depends on itself.")
-            if other not in dependencies:
-                raise BadPlan(f"Item {item} depends on {other}, which isn't in the batch.")
+def resolve(request: ItemRequest, bodies: Mapping[str, Any], allowed: AllowedPaths, max_chars: int) -> ItemRequest:
+    """Return a request with the values of its references, at most `max_chars` of them in all.
+
+    Raises `FailedDependency` and `TooLong`.
+    """
+    values = Values(bodies, max_chars)
+    path, body = values.fill_path(request.path), values.fill(request.body)
+    if path != request.path:
+        refuse_detour(path, Values(bodies, max_chars).fill_path(request.path, slash="-"), allowed)
+    return replace(request, path=path, body=body)
+
+
+def refuse_detour(path: str, placeholder: str, allowed: AllowedPaths) -> None:
+    """Refuse a value that would change which view is called."""
     try:
-        TopologicalSorter(dependencies).prepare()
-    except CycleError as error:
-        raise BadPlan(f"These items depend on each other in a circle: {' on '.join(error.args[1][::-1])}.") from None
+        detour = path != placeholder and paths.changes_route(allowed.target(path), allowed.target(placeholder))
+        allowed.target(path)
+    except paths.BadPath:
+        detour = True
+    if detour:
+        raise FailedDependency("Failed dependency: a value that the path refers to can't stand in a path.")
 
 
 class Values:
-    """What references stand for: the bodies of answers by item, and how many characters may come out of them."""
+    """The values of references: the bodies of responses by item, and the characters that they may fill."""
 
-    def __init__(self, bodies: Mapping[str, Any], room: int) -> None:
+    def __init__(self, bodies: Mapping[str, Any], max_chars: int) -> None:
         self.bodies = bodies
-        self.room = room
+        self.chars_left = max_chars
 
     def fill(self, value: Any) -> Any:
-        """Return a body with what its references stand for. Raises `MissingValue` and `TooMuch`."""
+        """Return a body with the values of its references. Raises `FailedDependency` and `TooLong`."""
         match value:
             case str():
                 return self.fill_text(value)
@@ -109,23 +117,23 @@ class Values:
         return self.substitute(text, as_text)
 
     def fill_path(self, path: str, *, slash: str = "%2F") -> str:
-        """Return a path with what its references stand for, percent-encoded; `slash` stands for each slash in it.
+        """Return a path with the values of its references, percent-encoded; `slash` replaces each slash in a value.
 
-        Raises `MissingValue` and `TooMuch`.
+        Raises `FailedDependency` and `TooLong`.
         """
         return self.substitute(path, lambda value: as_segment(value).replace("%2F", slash))
 
     def substitute(self, text: str, encode: Callable[[Any], str]) -> str:
-        def replacement(found: re.Match[str]) -> str:
-            reference = parse(found[1])
-            return self.count(encode(self.look_up(reference))) if reference else found[0]
+        def replacement(match: re.Match[str]) -> str:
+            reference = parse(match[1])
+            return self.count(encode(self.look_up(reference))) if reference else match[0]
 
         return BRACES.sub(replacement, text)
 
     def count(self, text: str) -> str:
-        self.room -= len(text)
-        if self.room < 0:
-            raise TooMuch("What the references stand for is too long.")
+        self.chars_left -= len(text)
+        if self.chars_left < 0:
+            raise TooLong
         return text
 
     def look_up(self, reference: Reference) -> Any:
@@ -140,7 +148,7 @@ def step(value: Any, key: str, reference: Reference) -> Any:
         return value[key]
     if isinstance(value, list) and re.fullmatch("[0-9]{1,9}", key) and int(key) < len(value):
         return value[int(key)]
-    raise MissingValue(f"There is no value for {{{{{reference.text}}}}}.")
+    raise FailedDependency(f"Failed dependency: There is no value for {{{{{reference.text}}}}}.")
 
 
 def as_text(value: Any) -> str:
@@ -148,5 +156,5 @@ def as_text(value: Any) -> str:
 
 
 def as_segment(value: Any) -> str:
-    """Encode a value so that nothing in it reads as a part of the path around it."""
+    """Encode a value so that no character of it has a meaning in the path."""
     return quote(as_text(value), safe="", errors="replace")

@@ -1,4 +1,4 @@
-"""A batch under way: its items side by side, each after those it builds on, until all are answered or time is over."""
+"""Executes the items of a batch side by side, each after its dependencies, until all end or time is over."""
 
 import asyncio
 import logging
@@ -10,13 +10,12 @@ from functools import partial
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.http import HttpRequest
 
 from batching.errors import CallerError, FailedDependency
-from batching.items import response
+from batching.items import references, response
 from batching.items.item import Item, ItemResponse
-from batching.items.parse import Rules
-from batching.items.request import filled, prepared
-from batching.items.request_factory import PreparedRequest, RequestFactory
+from batching.items.request_factory import RequestFactory
 from batching.run import dispatch, relay
 from batching.run.event_queue import EventQueue
 from batching.run.pool import ItemWorkers
@@ -25,39 +24,42 @@ from wire.observe import tracing
 
 logger = logging.getLogger(__name__)
 
-# Seconds after which whoever waits for a batch gives his database connection back.
+# Seconds after which the thread that waits for a batch gives its database connection back.
 LONG = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
-    """What a batch is held to: seconds from `began` (monotonic), places in this process, characters of references."""
+class ExecutionLimits:
+    """The limits of a batch: seconds from `began` (monotonic), items at once, characters of references' values."""
 
     began: float
     timeout: float
     concurrency: int
     max_chars: int
-    rules: Rules
+
+    @property
+    def deadline(self) -> float:
+        return self.began + self.timeout
 
 
-class Execution:
-    """The items of one batch on their way to their answers."""
+class BatchExecutor:
+    """Executes the items of one batch; with `events`, their responses are streamed."""
 
     def __init__(
         self,
         items: Sequence[Item],
         *,
         batch_id: str,
-        origin: RequestFactory,
-        terms: Terms,
+        factory: RequestFactory,
+        limits: ExecutionLimits,
         request_id: str = "",
         events: EventQueue | None = None,
     ) -> None:
         self._batch_id = batch_id
         self._traceparent = tracing.traceparent()
         self._items = items
-        self._origin = origin
-        self._terms = terms
+        self._factory = factory
+        self._limits = limits
         self._request_id = request_id
         self._events = events
         self._by_id = {item.id: item for item in items}
@@ -68,14 +70,14 @@ class Execution:
 
     @property
     def deadline(self) -> float:
-        """The monotonic moment at which its time is over."""
-        return self._terms.began + self._terms.timeout
+        """The monotonic moment at which the batch times out."""
+        return self._limits.deadline
 
     async def run(self) -> bool:
-        """Return whether all items were answered in time; when it returns, or is cancelled, each has its answer.
+        """Return whether all items ended in time; when it returns, or is cancelled, each has a response.
 
-        What hasn't started by then never starts. What runs on in a thread has no effect on the batch any more; what
-        runs in the event loop is cancelled.
+        An item that hasn't started by then never starts. A view that still runs in a thread has no effect on the batch
+        any more; one in the event loop is cancelled.
         """
         attributes = {"batch.id": self._batch_id, "batch.items": len(self._items)}
         with tracing.span("batch", attributes, parent=self._traceparent) as span:
@@ -83,125 +85,123 @@ class Execution:
             try:
                 return await self._run()
             finally:
-                succeeded = sum(item.answer is not None and item.answer.succeeded for item in self._items)
+                succeeded = sum(item.response is not None and item.response.succeeded for item in self._items)
                 span.note({"batch.succeeded": succeeded, "batch.failed": len(self._items) - succeeded})
 
     async def _run(self) -> bool:
         self._loop = asyncio.get_running_loop()
-        self._left = sum(item.answer is None for item in self._items)
-        self._all_answered = asyncio.Event()
+        self._left = sum(item.response is None for item in self._items)
+        self._all_settled = asyncio.Event()
         eager = bool(self._events or self._dependents)
-        self._workers = ItemWorkers(self._carry_out, self._settle, concurrency=self._terms.concurrency, eager=eager)
+        self._workers = ItemWorkers(self._execute, self._settle, concurrency=self._limits.concurrency, eager=eager)
         try:
             self._start()
             await self._wait()
         except asyncio.CancelledError:
-            self.call_off()
+            self.cancel()
             raise
         finally:
             self._workers.end()
-        late = f"after {self._terms.timeout:g} s"
+        late = f"after {self._limits.timeout:g} s"
         return self._give_up(f"Not started: the batch ended {late}", f"Timed out {late}", status=504)
 
-    def call_off(self, why: str = "the client went away") -> None:
-        """Give up: nobody waits for the answers any more, or nobody can."""
+    def cancel(self, why: str = "the client went away") -> None:
+        """Settle what is left as cancelled."""
         for item in self._items:
-            item.cancelled = item.answer is None
+            item.cancelled = item.response is None
         self._give_up(f"Not started: {why}", f"Cancelled: {why}", status=503)
 
     def _start(self) -> None:
         for item in self._items:
-            if item.answer:
+            if item.response:
                 self._announce(item)
             else:
                 self._advance(item)
         if not self._left:
-            self._all_answered.set()
+            self._all_settled.set()
 
     async def _wait(self) -> None:
-        """Wait until all items are answered or time is over."""
-        if not await self._answered_within(min(LONG, self._terms.timeout)):
+        """Wait until all items are settled or time is over."""
+        if not await self._settled_within(min(LONG, self._limits.timeout)):
             # In the thread that waits for this batch.
             await sync_to_async(give_connections_back)()
-            await self._answered_within(self._terms.timeout)
+            await self._settled_within(self._limits.timeout)
 
-    async def _answered_within(self, seconds: float) -> bool:
-        """Tell whether all items are answered so many seconds after the batch began."""
+    async def _settled_within(self, seconds: float) -> bool:
+        """Tell whether all items are settled so many seconds after the batch began."""
         try:
-            async with asyncio.timeout(self._terms.began + seconds - time.monotonic()):
-                await self._all_answered.wait()
+            async with asyncio.timeout(self._limits.began + seconds - time.monotonic()):
+                await self._all_settled.wait()
         except TimeoutError:
             return False
         return True
 
     def _give_up(self, not_started: str, not_finished: str, *, status: int) -> bool:
-        """Answer what isn't answered. Returns whether there was nothing to give up."""
-        left = [item for item in self._items if not item.answer]
+        """Settle what is left. Returns whether there was nothing left."""
+        left = [item for item in self._items if not item.response]
         for item in left:
-            item.settle(ItemResponse(status, error=not_started if item.call_off() else not_finished))
+            item.settle(ItemResponse(status, error=not_started if item.prevent_start() else not_finished))
             self._announce(item)
         return not left
 
-    # An item, from one that waits for others to one that others wait for.
+    # An item, from its dependencies to its dependents.
 
     def _advance(self, item: Item) -> None:
-        """Have an item carried out if those that it depends on are answered."""
+        """Queue an item if its dependencies are settled."""
         needed = [self._by_id[name] for name in item.depends_on]
-        if item.answer or not all(other.answer for other in needed):
+        if item.response or not all(other.response for other in needed):
             return
         try:
-            self._workers.put(item, self._sent(item, needed))
+            self._workers.put(item, self._request(item, needed))
         except CallerError as error:
-            self._settle(item, ItemResponse(error.status, error=error.message, details=error.details))
-        except Exception:  # the other items are not to suffer from a mistake of ours
+            self._settle(item, ItemResponse.from_error(error))
+        except Exception:  # an error of this app: the other items go on
             logger.exception("item=%s state=crashed", item.id)
             self._settle(item, response.CRASHED)
 
-    def _sent(self, item: Item, needed: list[Item]) -> PreparedRequest:
-        """Return the request of an item. Raises `CallerError` where it can't be carried out."""
+    def _request(self, item: Item, needed: list[Item]) -> HttpRequest:
+        """Return the request of an item. Raises `CallerError` where it can't be executed."""
         for other in needed:
-            if not other.answer or not other.answer.succeeded:
+            if not other.response or not other.response.succeeded:
                 raise FailedDependency(f"Failed dependency: {other.id}")
-        call = item.call
-        assert call  # noqa: S101  # for the type checker: what has none is answered
-        if item.refers:
-            bodies = {other.id: other.answer.body for other in needed if other.answer}
-            call = filled(call, bodies, self._terms.rules, self._terms.max_chars)
+        request = item.request
+        assert request  # noqa: S101  # for the type checker: an item without one is settled
+        if item.has_references:
+            bodies = {other.id: other.response.body for other in needed if other.response}
+            request = references.resolve(request, bodies, self._factory.allowed, self._limits.max_chars)
         # Also tells this item from its neighbours in the log.
-        extra = {"x-request-id": f"{self._request_id}/{item.position}"} if self._request_id else {}
-        return prepared(call, self._terms.rules, extra)
+        defaults = {"x-request-id": f"{self._request_id}/{item.position}"} if self._request_id else {}
+        return self._factory.request(request, defaults)
 
-    def _settle(self, item: Item, answer: ItemResponse, finished: float | None = None) -> None:
-        """Take an item's answer, unless it comes too late, and see who has waited for it."""
-        if not item.settle(answer, finished):
+    def _settle(self, item: Item, response: ItemResponse, finished: float | None = None) -> None:
+        """Take an item's response, unless it comes too late, and advance its dependents."""
+        if not item.settle(response, finished):
             return
         self._announce(item)
         for other in self._dependents.get(item.id, ()):
             self._loop.call_soon(self._advance, other)
         self._left -= 1
         if not self._left:
-            self._all_answered.set()
+            self._all_settled.set()
 
     def _announce(self, item: Item) -> None:
-        """Put an answered item into the stream, if there is one."""
+        """Stream the response of a settled item, if the batch is streamed."""
         if self._events:
             self._events.post({"type": "response", **item.represent()})
 
-    # In a place.
+    # In a worker's thread.
 
-    def _carry_out(self, item: Item, sent: PreparedRequest) -> ItemResponse:
-        span = partial(tracing.span, "item", self._attributes(item), parent=self._traceparent)
-        return dispatch.answered(sent, self._origin, self._reader(item), streamed=self._events is not None, span=span)
-
-    def _attributes(self, item: Item) -> tracing.Attributes:
-        return {"batch.id": self._batch_id, "batch.item.position": item.position}
+    def _execute(self, item: Item, request: HttpRequest) -> ItemResponse:
+        attributes: tracing.Attributes = {"batch.id": self._batch_id, "batch.item.position": item.position}
+        span = partial(tracing.span, "item", attributes, parent=self._traceparent)
+        return dispatch.execute(request, self._reader(item), streamed=self._events is not None, span=span)
 
     def _reader(self, item: Item) -> dispatch.ResponseReader:
         if self._events is None:
             return response.read
         events = self._events
 
-        async def pass_on(event: Any) -> None:
+        async def relay_event(event: Any) -> None:
             await events.relay({"type": "item", "id": item.id, "event": event})
 
-        return partial(relay.read, relay=pass_on)
+        return partial(relay.read, relay=relay_event)

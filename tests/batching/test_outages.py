@@ -77,7 +77,7 @@ def test_what_was_coming_in_is_seen_by_nobody_and_deleted_later(
     drain()
     assert list(BatchItem.objects.values_list("state", flat=True)) == ["queued"]
     Batch.objects.update(lease_expires_at=timezone.now() - timedelta(seconds=1))
-    reaper.sweep(attempts=3, room=100)
+    reaper.sweep(max_attempts=3, room=100)
     assert not BatchItem.objects.exists()
 
 

@@ -21,10 +21,10 @@ from django.views.decorators.csrf import csrf_exempt
 
 # The point, and the function before or after which it lies. `queue.close` ends every transaction that closes batches.
 BEFORE = {
-    "before the claim": "queue.claim_of",
-    "before the view": "attempts.carried_out",
+    "before the claim": "queue.claim_from",
+    "before the view": "attempts.execute",
     "before the end is written": "queue.finish",
-    "between rows and counts": "queue.count",
+    "between rows and counts": "queue.add_counts",
     "before a release": "queue.release",
     "before leases are prolonged": "queue.renew",
     "before the reaper": "reaper.reap",
@@ -36,9 +36,9 @@ BEFORE = {
     "before a retry": "acceptance.RetriedItems.items",
 }
 AFTER = {
-    "claim not committed": "queue.caller_of",
-    "claimed": "queue.claim_of",
-    "after the view": "attempts.carried_out",
+    "claim not committed": "queue.load_caller",
+    "claimed": "queue.claim_from",
+    "after the view": "attempts.execute",
     "not committed": "queue.close",
     "end written": "queue.finish",
     "released": "queue.release",
@@ -163,7 +163,7 @@ def install(taken_out: str) -> None:
     FAULTS[taken_out]()
     for path, value in (QUICK | (WITH_CELERY if settings.BATCH_CELERY_APP else {})).items():
         setattr(*place_of(path), value)
-    wrap("attempts.carried_out", before=lambda claimed, *_: setattr(holding, "fence", claimed.fence))
+    wrap("attempts.execute", before=lambda attempt, *_: setattr(holding, "fence", attempt.fence))
     wrap("queue.finish_one", after=note_refusal)
     for point, path in BEFORE.items():
         wrap(path, before=lambda *_, point=point: reach(point))
@@ -171,6 +171,6 @@ def install(taken_out: str) -> None:
         wrap(path, after=lambda *_, point=point: reach(point))
 
 
-def note_refusal(accepted: bool, ending: Any, *_: Any) -> None:
+def note_refusal(accepted: bool, result: Any, *_: Any) -> None:
     if not accepted:
-        note("refusals", item=ending.claimed.id, fence=ending.claimed.fence)
+        note("refusals", item=result.attempt.id, fence=result.attempt.fence)

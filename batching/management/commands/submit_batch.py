@@ -11,16 +11,16 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from batching.background import acceptance, celery
 from batching.conf import BatchingSettings, get_settings
-from batching.errors import SwitchedOff
+from batching.errors import BatchesDisabled
 from batching.items import request_factory
 from batching.items.ndjson import Source, Upload
-from batching.items.parse import Rules
+from batching.items.paths import AllowedPaths
 from batching.management import summary
 from batching.models import Batch
 from batching.run import identity
 from wire.errors import WireError
 
-# Seconds between two looks at a batch that is followed.
+# Seconds between two reads of a batch that is followed.
 PACE = 0.5
 
 SOME_FAILED, REFUSED, INTERRUPTED = 1, 2, 130
@@ -28,24 +28,24 @@ SOME_FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 
 class Command(BaseCommand):
     help = (
-        "Accept a background batch from a file, an item a line, and print its id. The server or its workers carry it "
-        "out as the user. Exit status: 0; with --follow 1 if not all items succeeded; 2 if it was refused."
+        "Accept a background batch from a file, one item per line, and print its id. The server or its workers execute "
+        "it as the user. Exit status: 0; with --follow 1 if not all items succeeded; 2 if it was refused."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("file", metavar="FILE", help="as the body of POST /api/batch; - is the standard input")
-        parser.add_argument("--as", dest="username", metavar="USER", required=True, help="whose batch it is")
+        parser.add_argument("file", metavar="FILE", help="the body of POST /api/batch; - is the standard input")
+        parser.add_argument("--as", dest="username", metavar="USER", required=True, help="the owner of the batch")
         parser.add_argument("--priority", choices=Batch.Priority.labels, default=Batch.Priority.NORMAL.label)
-        parser.add_argument("--follow", action="store_true", help="show how far it is until it has ended")
+        parser.add_argument("--follow", action="store_true", help="show its progress until it has ended")
 
     def handle(self, *args: Any, file: str, username: str, priority: str, follow: bool, **options: Any) -> None:
         try:
-            with opened(file) as source:
-                batch = accepted(source, user_named(username), priority, get_settings())
+            with open_source(file) as source:
+                batch = accept(source, user_named(username), priority, get_settings())
         except WireError as error:
             raise CommandError(error.message, returncode=REFUSED) from None
         except KeyboardInterrupt:
-            self.leave("Nothing was accepted.")
+            self.interrupt("Nothing was accepted.")
         self.stdout.write(batch.pk)
         if follow:
             self.follow(batch)
@@ -62,20 +62,20 @@ class Command(BaseCommand):
             raise CommandError(f"{batch.pk} was deleted.", returncode=SOME_FAILED) from None
         except KeyboardInterrupt:
             progress.close()
-            self.leave(f"{batch.pk} goes on. To look at it: manage.py batch_status {batch.pk}")
+            self.interrupt(f"{batch.pk} goes on. To see its status: manage.py batch_status {batch.pk}")
         progress.close()
         for line in summary.failures(batch):
             self.stdout.write(line)
         if batch.succeeded < batch.total:
             sys.exit(SOME_FAILED)
 
-    def leave(self, said: str) -> NoReturn:
-        self.stderr.write(said)
+    def interrupt(self, message: str) -> NoReturn:
+        self.stderr.write(message)
         sys.exit(INTERRUPTED)
 
 
 @contextmanager
-def opened(file: str) -> Iterator[Source]:
+def open_source(file: str) -> Iterator[Source]:
     if file == "-":
         yield sys.stdin.buffer
         return
@@ -98,24 +98,20 @@ def user_named(username: str) -> Any:
     return user
 
 
-def accepted(source: Source, user: Any, priority: str, settings: BatchingSettings) -> Batch:
+def accept(source: Source, user: Any, priority: str, settings: BatchingSettings) -> Batch:
     """Commit a batch of a user's. Raises `WireError`."""
     if not settings.BATCH_ENABLED:
-        raise SwitchedOff
-    came_from = request_factory.own()
+        raise BatchesDisabled
+    origin = request_factory.dump_default()
     batch = acceptance.batch_for(
         user,
         settings,
         priority=Batch.Priority[priority.upper()],
-        origin=came_from,
-        identity=identity.in_session(),
+        origin=origin,
+        identity=identity.dump_session(),
     )
     body = Upload(source, max_bytes=settings.BATCH_ASYNC_MAX_BYTES, max_line=settings.BATCH_MAX_BYTES, expected=None)
-    rules = Rules(
-        max_size=settings.BATCH_ASYNC_MAX_SIZE,
-        allowed=settings.BATCH_ALLOWED_PATHS,
-        script_name=came_from["root_path"],
-    )
-    acceptance.accept(batch, body, rules=rules, settings=settings)
-    celery.call_for(batch)
+    allowed = AllowedPaths(settings.BATCH_ALLOWED_PATHS, origin["root_path"])
+    acceptance.accept(batch, body, allowed=allowed, max_size=settings.BATCH_ASYNC_MAX_SIZE, settings=settings)
+    celery.wake_for(batch)
     return batch
