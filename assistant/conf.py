@@ -20,32 +20,32 @@ class AssistantSettings:
     STREAM_TIMEOUT: Seconds = 300
     STREAM_DISCONNECT_GRACE: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 10
     CHAT_CONCURRENCY: Count = 1000
-    """Answers that a process writes at once."""
+    """Answers at once in a process."""
     CHAT_CONCURRENCY_PER_CALLER: Count = 100
-    """Of these, answers for one caller."""
+    """Answers at once for one caller in a process."""
     USER_TOKENS_PER_MONTH: Count | None = None
-    """Tokens that a user may spend in a month, in and out, where the admin says nothing else."""
+    """Tokens that a user may spend in a month, in and out, unless the admin sets another number."""
     TOOL_TIMEOUT: Seconds = 30
     MESSAGE_MAX_CHARS: Count = 32_000
     ASSISTANT_MODEL: Annotated[str, Field(pattern=r"^[\w-]+:.+")] = "local:smollm2"
     ASSISTANT_PROVIDERS: Mapping[str, str] = field(default_factory=dict)
-    """A project's own models: what stands before the colon, and the path of what makes the model of a name."""
+    """Further providers: the prefix of ASSISTANT_MODEL, and the path of a function that returns a model by name."""
     ASSISTANT_DATA_DIR: Annotated[Path, Field(strict=False)] = Path("var")
-    """Where weights, starter documents and the local model's address are kept."""
+    """The directory of weights, starter documents and the local model's address."""
     ASSISTANT_TOOLS_OFF: Annotated[frozenset[str], Field(strict=False)] = frozenset({"fetch_url"})
-    """Tools that nobody may call."""
+    """Tools that are disabled."""
     OPENAI_BASE_URL: Annotated[str, Field(pattern=r"^https?://")] = "https://api.openai.com/v1"
     OPENAI_API_KEY: str = ""
     REDIS_URL: str = ""
-    """Where the processes of the service tell each other of running answers; empty: they don't."""
+    """The Redis in which processes share running answers; empty: they don't share them."""
     MODEL_CONNECT_TIMEOUT: Seconds = 5
     MODEL_FIRST_TOKEN_TIMEOUT: Seconds = 120
     MODEL_IDLE_TIMEOUT: Seconds = 30
 
 
 def get_settings() -> AssistantSettings:
-    """Return the settings as they are now, so that `override_settings` just works.
+    """Return the current settings, so that `override_settings` works.
 
-    Raises `ImproperlyConfigured` with a sentence naming the value that can't be used.
+    Raises `ImproperlyConfigured` with a sentence that names an invalid value.
     """
     return read(AssistantSettings)

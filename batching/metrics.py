@@ -1,4 +1,4 @@
-"""Metrics for Prometheus, in its client's own registry: importing this switches them on.
+"""Metrics for Prometheus, in its client's own registry: importing this module registers them.
 
 It needs the extra `metrics`.
 """
@@ -34,7 +34,7 @@ def count_batch(batch: Batch, **kwargs: Any) -> None:
 
 
 class Queue(Collector):
-    """What the rows say of background batches at this moment: the same in each process that is asked."""
+    """The current queue of background batches, from the rows: the same in each process."""
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         yield items_gauge()
@@ -43,7 +43,7 @@ class Queue(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         try:
             waiting, running, age = depth()
-        except DatabaseError:  # what else there is to say is wanted most when the database is away
+        except DatabaseError:  # the other metrics matter most while the database is away
             logger.exception("metrics=queue state=unknown")
             return
         items = items_gauge()

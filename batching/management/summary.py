@@ -31,7 +31,7 @@ def reached(batch: Batch) -> str:
 
 
 def lines(batch: Batch) -> Iterator[str]:
-    """Yield all there is to say of a batch: its counts, its times, what failed and how often."""
+    """Yield the details of a batch: its counts, its times, its failures."""
     yield line(batch)
     yield "items: " + ", ".join(f"{count:,} {name}" for name, count in batch.counts.items())
     yield f"accepted: {moment(batch.created_at)}"
@@ -51,46 +51,46 @@ def moment(of: datetime | None) -> str:
 def failures(batch: Batch) -> Iterator[str]:
     """Yield a line for each status with which items failed, the most frequent first."""
     bad = batch.items.filter(state__in=[BatchItem.State.FAILED, BatchItem.State.EXPIRED])
-    found = bad.values_list("status").annotate(items=Count("pk")).order_by("-items", "status")
-    for status, count in found:
+    by_status = bad.values_list("status").annotate(items=Count("pk")).order_by("-items", "status")
+    for status, count in by_status:
         name = HTTPStatus(status).phrase if status in HTTPStatus else ""
         yield f"{count:>8,} x {status} {name}".rstrip()
 
 
 class Progress:
-    """How far a batch is: one line that is drawn again and again on a terminal, elsewhere one now and then."""
+    """The progress of a batch: on a terminal one line that is redrawn, elsewhere a new line now and then."""
 
     def __init__(self, out: OutputWrapper) -> None:
         self.out = out
         self.live = out.isatty()
         self.began = time.monotonic()
         self.before: int | None = None
-        self.said = ""
-        self.said_at = 0.0
+        self.written = ""
+        self.written_at = 0.0
 
     def show(self, batch: Batch) -> None:
-        said = f"{batch.status}, {reached(batch)}"
+        text = f"{batch.status}, {reached(batch)}"
         if self.live:
-            self.draw(batch, said)
-        elif said != self.said and (batch.finished_at or time.monotonic() - self.said_at >= PACE):
-            self.said, self.said_at = said, time.monotonic()
-            self.out.write(said)
+            self.draw(batch, text)
+        elif text != self.written and (batch.finished_at or time.monotonic() - self.written_at >= PACE):
+            self.written, self.written_at = text, time.monotonic()
+            self.out.write(text)
 
-    def draw(self, batch: Batch, said: str) -> None:
+    def draw(self, batch: Batch, status: str) -> None:
         ended = batch.total - batch.left
         full = ended * BAR // max(batch.total, 1)
-        text = f"[{'#' * full}{'.' * (BAR - full)}] {said}{self.pace(ended, batch.left)}"
+        text = f"[{'#' * full}{'.' * (BAR - full)}] {status}{self.pace(ended, batch.left)}"
         columns = shutil.get_terminal_size().columns - 1
         self.out.write(f"\r{text[:columns]:<{columns}}", ending="")
         self.out.flush()
 
     def pace(self, ended: int, left: int) -> str:
-        """Say how fast it goes, and how long it still takes if it goes on so."""
+        """Return the rate, and the time that is left at that rate."""
         self.before = ended if self.before is None else self.before
         rate = (ended - self.before) / max(time.monotonic() - self.began, 0.001)
         return f", {rate:,.0f}/s, {spoken(left / rate)} left" if rate and left else ""
 
     def close(self) -> None:
-        """Leave what was drawn where it is."""
+        """End the line on a terminal."""
         if self.live:
             self.out.write("")

@@ -1,4 +1,4 @@
-"""`manage.py batch_status [ID]`: what is open in the background, or all about one batch."""
+"""`manage.py batch_status [ID]`: the open background batches, or the details of one batch."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from batching.models import Batch
 
 
 class Command(BaseCommand):
-    help = "List the background batches that haven't ended; or say all about one of them, ended or not."
+    help = "List the background batches that are open; or show the details of one, open or not."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("id", nargs="?", metavar="ID")

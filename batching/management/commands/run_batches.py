@@ -1,4 +1,4 @@
-"""`manage.py run_batches`: background batches in a process of its own."""
+"""`manage.py run_batches`: execute background batches in a process of its own."""
 
 import asyncio
 import signal
@@ -10,13 +10,13 @@ from django.core.management.base import BaseCommand, CommandParser
 from batching.background.engine import Engine
 from batching.conf import get_settings
 
-# Each call of the database lets go of the interpreter, and gets it back from a thread that computes only after so long.
-# With Python's 5 ms the rows of items that do little took twice as long as with this.
+# A call of the database releases the interpreter, and gets it back from a computing thread only after so long. With
+# Python's 5 ms, the rows of short items took twice as long.
 SWITCH_SECONDS = 0.0005
 
 
 class Command(BaseCommand):
-    help = "Work on background batches until SIGINT or SIGTERM. Any number of these may run, on any machines."
+    help = "Execute background batches until SIGINT or SIGTERM. Any number of these may run, on any machines."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--drain", action="store_true", help="end when no background batch is left")
