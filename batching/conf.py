@@ -57,7 +57,7 @@ class BatchingSettings:
 
     @field_validator("BATCH_WEBHOOK_HOSTS")
     @classmethod
-    def signed(cls, hosts: tuple[str, ...], others: ValidationInfo) -> tuple[str, ...]:
+    def require_secret(cls, hosts: tuple[str, ...], others: ValidationInfo) -> tuple[str, ...]:
         if hosts and not others.data.get("BATCH_WEBHOOK_SECRET"):
             raise ValueError("it needs BATCH_WEBHOOK_SECRET as well")
         return hosts

@@ -22,7 +22,7 @@ from batching.conf import get_settings
 from batching.run import event_loop
 
 # Seconds after which a worker with a free slot looks for items again.
-LOOK = 5.0
+POLL = 5.0
 
 
 @shared_task(name=celery.TASK, acks_late=True, reject_on_worker_lost=True, ignore_result=True)
@@ -62,25 +62,25 @@ def ending_before_sigterm(stop: Callable[[], None]) -> Iterator[None]:
             signal.raise_signal(signal.SIGTERM)
 
 
-class Look(bootsteps.StartStopStep):
-    """Has a worker with a free slot look for items regularly, in case a message was lost."""
+class PollStep(bootsteps.StartStopStep):
+    """Has a worker with a free slot poll regularly, in case a message was lost."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def start(self, consumer: Any) -> None:
-        look(consumer)
-        self.entry = consumer.timer.call_repeatedly(LOOK, look, (consumer,))
+        poll(consumer)
+        self.entry = consumer.timer.call_repeatedly(POLL, poll, (consumer,))
 
     def stop(self, consumer: Any) -> None:
         consumer.timer.cancel(self.entry)
 
 
-def look(consumer: Any) -> None:
+def poll(consumer: Any) -> None:
     if len(reserved_requests) < consumer.pool.num_processes:
         celery.wake(1)
 
 
 @worker_init.connect
-def add_look(sender: Any, **kwargs: Any) -> None:
+def add_poll_step(sender: Any, **kwargs: Any) -> None:
     if get_settings().BATCH_CELERY_APP:
-        sender.app.steps["consumer"].add(Look)
+        sender.app.steps["consumer"].add(PollStep)

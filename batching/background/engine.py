@@ -75,7 +75,7 @@ class Engine:
         return self._stopping or time.monotonic() >= self._last_claim
 
     async def _run(self, is_done: Callable[[], Awaitable[bool]]) -> None:
-        await self._tend()
+        await self._maintain()
         keeper = self._loop.create_task(self._keep_leases())
         sender = webhooks.WebhookSender(self._in_rows)
         sending = self._loop.create_task(sender.run())
@@ -188,10 +188,10 @@ class Engine:
     async def _keep_leases(self) -> None:
         while True:
             await asyncio.sleep(min(self._settings.BATCH_LEASE / 3, 5.0))
-            await self._tend()
+            await self._maintain()
             self._woken.set()
 
-    async def _tend(self) -> None:
+    async def _maintain(self) -> None:
         """Renew the leases, and run the reaper."""
         settings = self._settings
         await self._in_rows(partial(queue.renew, list(self._attempts), settings.BATCH_LEASE))

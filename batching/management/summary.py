@@ -20,10 +20,10 @@ BAR = 24
 def line(batch: Batch) -> str:
     """Return a batch in one line."""
     owner = batch.owner or "anonymous"
-    return f"{batch.pk}  {batch.status}  {reached(batch)}  {batch.get_priority_display()} priority, {owner}'s"
+    return f"{batch.pk}  {batch.status}  {counts_text(batch)}  {batch.get_priority_display()} priority, {owner}'s"
 
 
-def reached(batch: Batch) -> str:
+def counts_text(batch: Batch) -> str:
     ended = batch.total - batch.left
     bad = {"failed": batch.failed, "expired": batch.expired, "cancelled": batch.cancelled}
     named = "".join(f", {count:,} {name}" for name, count in bad.items() if count)
@@ -69,7 +69,7 @@ class Progress:
         self.written_at = 0.0
 
     def show(self, batch: Batch) -> None:
-        text = f"{batch.status}, {reached(batch)}"
+        text = f"{batch.status}, {counts_text(batch)}"
         if self.live:
             self.draw(batch, text)
         elif text != self.written and (batch.finished_at or time.monotonic() - self.written_at >= PACE):

@@ -60,7 +60,7 @@ QUICK = {
     "acceptance.SLICE": 2,
 }
 
-WITH_CELERY = {"tasks.LOOK": 0.2}
+WITH_CELERY = {"tasks.POLL": 0.2}
 
 directory = Path(os.environ.get("CRASH_DIRECTORY", "."))
 holding = threading.local()
