@@ -29,7 +29,7 @@ class AssistantSettings:
     MESSAGE_MAX_CHARS: Count = 32_000
     ASSISTANT_MODEL: Annotated[str, Field(pattern=r"^[\w-]+:.+")] = "local:smollm2"
     ASSISTANT_PROVIDERS: Mapping[str, str] = field(default_factory=dict)
-    """Own models: the provider before the colon, and the path of a callable that makes a model by name."""
+    """Further providers: the prefix of ASSISTANT_MODEL, and the path of a function that returns a model by name."""
     ASSISTANT_DATA_DIR: Annotated[Path, Field(strict=False)] = Path("var")
     """The directory of weights, starter documents and the local model's address."""
     ASSISTANT_TOOLS_OFF: Annotated[frozenset[str], Field(strict=False)] = frozenset({"fetch_url"})

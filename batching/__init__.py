@@ -1,1 +1,1 @@
-"""Batches: many requests in one call, each answered as if it had come alone, each recorded."""
+"""Batches: many requests in one call, each executed as if it had been sent alone, and each recorded."""

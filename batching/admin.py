@@ -20,7 +20,7 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
 from batching.api import progress
-from batching.background import accept, celery, embedded, queue
+from batching.background import acceptance, celery, embedded, queue
 from batching.conf import get_settings
 from batching.errors import BatchError
 from batching.inspection import curl, export
@@ -31,9 +31,9 @@ from batching.inspection.item_list import PAGE_CHARS, ItemList
 from batching.inspection.list_filters import CallerFilter, DurationFilter, OutcomeFilter
 from batching.inspection.live_progress import SOCKET, live_progress
 from batching.inspection.overview import Overview
-from batching.items.request_factory import factory_of
+from batching.items.request_factory import is_asgi
 from batching.models import Batch, BatchItem, Webhook
-from batching.records.masking import masked_address
+from batching.records.masking import mask_address
 from wire.admin import ReadOnly, format_time, missing_permissions, users_named
 from wire.asgi.threads import give_connections_back
 from wire.observe.durations import format_duration
@@ -194,12 +194,14 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
         parent = self.get_batch(request, batch_id, OPERATE_PERMISSION)
         current = request_id.get()
         try:
-            batch = accept.again(parent, request_id="" if current == "-" else current, settings=get_settings())
+            batch = acceptance.retry_as_owner(
+                parent, request_id="" if current == "-" else current, settings=get_settings()
+            )
         except BatchError as error:
             self.message_user(request, error.message, messages.ERROR)
             return HttpResponseRedirect(change_url(parent))
         embedded.wake()
-        celery.call_for(batch)
+        celery.wake_for(batch)
         self.log_change(request, parent, f"Retried as {batch}.")
         self.log_addition(request, batch, f"Retries {parent}.")
         self.message_user(request, f"This batch retries {parent}.", messages.SUCCESS)
@@ -213,7 +215,7 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
         media_type, parts = export.FORMATS[kind]
         self.log_change(request, batch, f"Downloaded as {kind.upper()}.")
         give_connections_back()
-        response = progress.response(parts(batch.pk), media_type, in_server=factory_of(request).in_server)
+        response = progress.response(parts(batch.pk), media_type, is_asgi=is_asgi(request))
         response.headers["Content-Disposition"] = f'attachment; filename="{batch.pk}.{kind}"'
         return response
 
@@ -263,7 +265,7 @@ class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it ca
         webhook = Webhook.objects.filter(batch=batch).first()
         if webhook is None:
             return "-"
-        tried = f"{webhook.state}, {webhook.attempts} attempts: {masked_address(webhook.url)}"
+        tried = f"{webhook.state}, {webhook.attempts} attempts: {mask_address(webhook.url)}"
         return f"{tried} ({webhook.error})" if webhook.error else tried
 
     @admin.display(description="created at", ordering="created_at")

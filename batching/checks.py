@@ -1,4 +1,4 @@
-"""System checks: what a project should know before it serves batches."""
+"""System checks of a project that serves batches."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -43,7 +43,7 @@ def check_celery(**kwargs: Any) -> list[CheckMessage]:
 
 @register("batching")
 def check_database(**kwargs: Any) -> list[CheckMessage]:
-    """Check what the items of a batch, side by side in threads, ask of the database."""
+    """Check whether the database suits items that run side by side in threads."""
     from batching.models import Batch
 
     database = connections[router.db_for_write(Batch)].settings_dict
@@ -52,15 +52,15 @@ def check_database(**kwargs: Any) -> list[CheckMessage]:
     except ImproperlyConfigured:
         return []
     sqlite = "sqlite3" in database["ENGINE"] or "spatialite" in database["ENGINE"]
-    return list(sqlite_trouble(database) if sqlite else connection_trouble(database, threads))
+    return list(sqlite_warnings(database) if sqlite else connection_warnings(database, threads))
 
 
-def sqlite_trouble(database: dict[str, Any]) -> Iterator[CheckMessage]:
+def sqlite_warnings(database: dict[str, Any]) -> Iterator[CheckMessage]:
     name = str(database["NAME"])
     if ":memory:" in name or "mode=memory" in name:
         yield checks.Warning(
-            "The database is in memory, where the threads in which items run can't see it.",
-            hint="Use a file.",
+            "The database is in memory, where the threads of items can't see it.",
+            hint="Use a file as the database.",
             id="batching.W001",
         )
     if database.get("OPTIONS", {}).get("transaction_mode") is None:
@@ -72,18 +72,18 @@ def sqlite_trouble(database: dict[str, Any]) -> Iterator[CheckMessage]:
     if database["ATOMIC_REQUESTS"]:
         yield checks.Warning(
             "With ATOMIC_REQUESTS on SQLite, a transaction for each item makes the items wait for each other.",
-            hint="Use another database, or no ATOMIC_REQUESTS.",
+            hint="Use another database, or turn ATOMIC_REQUESTS off.",
             id="batching.W003",
         )
 
 
 def threads_of(settings: BatchingSettings) -> int:
-    """Return how many threads of a server use the database for batches: one an item, one for the rows of each kind."""
+    """Return how many threads of a server use the database for batches: one per item, and one for each kind of rows."""
     in_background = settings.BATCH_BACKGROUND_CONCURRENCY + 1 if settings.BATCH_RUN_IN_SERVER else 0
     return settings.BATCH_CONCURRENCY + 1 + in_background
 
 
-def connection_trouble(database: dict[str, Any], threads: int) -> Iterator[CheckMessage]:
+def connection_warnings(database: dict[str, Any], threads: int) -> Iterator[CheckMessage]:
     pool = database.get("OPTIONS", {}).get("pool")
     if pool and (size := pool_size(pool)) < threads:
         yield checks.Warning(
@@ -94,12 +94,12 @@ def connection_trouble(database: dict[str, Any], threads: int) -> Iterator[Check
     if database["CONN_MAX_AGE"] != 0:
         yield checks.Warning(
             f"With CONN_MAX_AGE, each of the {threads} threads for batches keeps a connection of its own open.",
-            hint='Use OPTIONS["pool"] instead, or count them in.',
+            hint='Use OPTIONS["pool"] instead, or let the database have that many connections.',
             id="batching.W005",
         )
 
 
 def pool_size(pool: Any) -> int:
-    """Return how many connections psycopg's pool may have; with nothing set, that is four."""
+    """Return how many connections psycopg's pool may have; the default is four."""
     options = pool if isinstance(pool, dict) else {}
     return int(options.get("max_size") or options.get("min_size", 4))

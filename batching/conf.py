@@ -20,52 +20,52 @@ class BatchingSettings:
     """Items in a batch."""
     BATCH_TIMEOUT: Seconds = 30
     BATCH_CONCURRENCY: Count = 10
-    """Items that run side by side in this process, over all batches."""
+    """Items that run at once in a process, over all batches."""
     BATCH_MAX_BYTES: Count = 1024 * 1024
-    """The body of a batch."""
+    """Bytes of a batch."""
     BATCH_ALLOWED_PATHS: Prefixes = ("/api/",)
-    """How the paths of items may begin."""
+    """The prefixes of the paths that items may call."""
     BATCH_ASYNC_MAX_SIZE: Count = 50_000
     """Items in a background batch."""
     BATCH_ASYNC_MAX_BYTES: Count = 256 * 1024 * 1024
-    """The NDJSON of a background batch; as one JSON text it may have BATCH_MAX_BYTES."""
+    """Bytes of a background batch as NDJSON; as one JSON text it may have BATCH_MAX_BYTES."""
     BATCH_RUN_IN_SERVER: bool = True
-    """Whether a server works on background batches; else `manage.py run_batches` does."""
+    """Whether servers execute background batches; if not, `manage.py run_batches` does."""
     BATCH_CELERY_APP: str = ""
-    """Where the project's Celery application is, such as `project.celery.app`, if its workers are to be called."""
+    """The path of the project's Celery application, such as `project.celery.app`, if Celery executes batches."""
     BATCH_SLICE: Seconds = 10
-    """For so long a Celery task takes on items; then the next in the line does."""
+    """How long a Celery task starts items before it makes way for the next task."""
     BATCH_BACKGROUND_CONCURRENCY: Count = 2
-    """Items of background batches that run side by side in a process."""
+    """Items of background batches that run at once in a process."""
     BATCH_MAX_QUEUED: Count = 100_000
     """Items that a caller may have waiting or running in background batches."""
     BATCH_MAX_ATTEMPTS: Count = 3
     BATCH_ITEM_TIMEOUT: Seconds = 300
     BATCH_EXPIRES_AFTER: Seconds = 24 * 60 * 60
-    """After so long, what hasn't started of a background batch never starts."""
+    """How long after its call a background batch starts items."""
     BATCH_LEASE: Seconds = 30
-    """After so long without a sign of life, a process that works on items counts as dead."""
+    """How long after its last renewal of a lease a process counts as dead."""
     BATCH_WEBHOOK_SECRET: Annotated[str, Field(pattern=SIGNING_KEY)] = ""
-    """What signs webhooks: `whsec_` and 24 to 64 bytes in base64 (https://www.standardwebhooks.com)."""
+    """The key that signs webhooks: `whsec_` and 24 to 64 bytes in base64 (https://www.standardwebhooks.com)."""
     BATCH_WEBHOOK_HOSTS: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    """Hosts that may be told of the end of a background batch, as in ALLOWED_HOSTS; none: nobody is."""
+    """Hosts that webhooks may be sent to, as in ALLOWED_HOSTS; empty: webhooks are disabled."""
     BATCH_RETENTION_DAYS: Count = 30
     BATCH_STORE_BODIES: Literal["off", "masked", "full"] = "masked"
-    """What is kept of items' bodies: nothing that nobody is still to be given, all but credentials, or all."""
+    """`off`: only responses that a caller may fetch later; `masked`: all but credentials; `full`: all."""
     BATCH_STORED_BODY_BYTES: Count = 65_536
-    """How much of an item's body, asked or answered, is kept in the database."""
+    """The length to which the body of a request or a response is stored."""
 
     @field_validator("BATCH_WEBHOOK_HOSTS")
     @classmethod
-    def signed(cls, hosts: tuple[str, ...], others: ValidationInfo) -> tuple[str, ...]:
+    def require_secret(cls, hosts: tuple[str, ...], others: ValidationInfo) -> tuple[str, ...]:
         if hosts and not others.data.get("BATCH_WEBHOOK_SECRET"):
             raise ValueError("it needs BATCH_WEBHOOK_SECRET as well")
         return hosts
 
 
 def get_settings() -> BatchingSettings:
-    """Return the settings as they are now, so that `override_settings` just works.
+    """Return the current settings, so that `override_settings` works.
 
-    Raises `ImproperlyConfigured` with a sentence naming the value that can't be used.
+    Raises `ImproperlyConfigured` with a sentence that names an invalid value.
     """
     return read_settings(BatchingSettings)

@@ -1,4 +1,4 @@
-"""Every way a batch can be refused, by who must act. `wire.errors` renders them.
+"""The errors of batches, by who must act. `wire.errors` renders them.
 
 `message` is a sentence for a person and leaves the process; the cause (`raise ... from`) stays in the log.
 """
@@ -17,80 +17,88 @@ class CallerError(BatchError):
     """The caller must change the call, or one of its items."""
 
     status = 400
-    message = "The batch can't be carried out as it is."
+    message = "The batch is not valid."
 
 
 class NestedBatch(CallerError):
     message = "A batch can't be an item of a batch."
 
 
-class SwitchedOff(CallerError):
+class BatchesDisabled(CallerError):
     status = 403
-    message = "Batches are switched off here (BATCH_ENABLED=false)."
+    message = "Batches are disabled (BATCH_ENABLED=false)."
 
 
 class NotFound(CallerError):
-    """It doesn't exist, or isn't the caller's."""
+    """The batch doesn't exist, or isn't the caller's."""
 
     status = 404
     message = "There is no such batch."
 
 
 class StillRunning(CallerError):
-    """The batch that an Idempotency-Key stands for hasn't ended; the same call may work once it has."""
+    """The batch of an Idempotency-Key hasn't ended; the same call may work once it has."""
 
     status = 409
     message = "The batch with this Idempotency-Key is still running."
     retry_after = 2
 
 
+class BadItem(CallerError):
+    """An item can't be executed as it is: it alone gets a 400."""
+
+    def __init__(self, message: str, *, field: str = "") -> None:
+        details = {field: [message]} if field else None
+        super().__init__(f"{field}: {message}" if field else message, details=details)
+
+
 class FailedDependency(CallerError):
-    """What an item builds on didn't succeed, or doesn't have the value it refers to."""
+    """A dependency of an item failed, or its response lacks the value that the item refers to."""
 
     status = 424
     message = "Failed dependency."
 
 
 class NotRecorded(BatchError):
-    """The database failed while the batch was under way."""
+    """The database failed before the batch could start."""
 
     status = 503
     message = "The batch could not be stored."
     retry_after = 5
 
 
-class CutOff(CallerError):
-    """The body of a background batch ended before its end: nothing of it is kept."""
+class IncompleteBody(CallerError):
+    """The body of a background batch is shorter than its Content-Length."""
 
-    message = "The body ended too early; nothing was accepted."
+    message = "The body is incomplete; nothing was accepted."
 
 
-class NotNDJSON(CallerError):
+class BackgroundOnly(CallerError):
     status = 415
-    message = "Lines (application/x-ndjson) are for batches in the background (Prefer: respond-async)."
+    message = "NDJSON (application/x-ndjson) is for background batches: send Prefer: respond-async as well."
 
 
 class TooManyQueued(CallerError):
-    """The caller has more waiting than he may; the same call may work later."""
+    """The caller has too many items waiting; the same call may work later."""
 
     status = 429
     retry_after = 60
 
 
 class NotInBackground(CallerError):
-    """What is asked exists for background batches only."""
+    """The operation exists for background batches only."""
 
     status = 409
-    message = "This batch didn't run in the background."
+    message = "This batch is not a background batch."
 
 
 class NothingToRetry(CallerError):
     status = 409
-    message = "Nothing of this batch can be retried: nothing failed, or its requests aren't kept any more."
+    message = "Nothing of this batch can be retried: no item failed, or its requests are no longer stored."
 
 
 class BadWebhook(CallerError):
-    """A caller can't be told of the end of a batch where he wants to be."""
+    """The URL of a webhook isn't allowed."""
 
     def __init__(self, message: str) -> None:
         super().__init__(f"webhook: {message}", details={"webhook": [message]})

@@ -1,4 +1,4 @@
-"""What the app does before the first request and after the last one, in a server that says so."""
+"""Starts and stops the embedded worker, in a server with a lifespan."""
 
 import asyncio
 
@@ -6,10 +6,10 @@ from batching.background import embedded
 
 
 async def startup() -> None:
-    """Go on with background batches where a process that ended has left them."""
+    """Start the worker, which goes on with open background batches."""
     embedded.start()
 
 
 async def shutdown() -> None:
-    """Give back what can't be finished in a moment."""
+    """Stop the worker, which releases unfinished items."""
     await asyncio.to_thread(embedded.stop)

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus, in its client's own registry: importing this switches them on.
+"""Metrics for Prometheus, in its client's own registry: importing this module registers them.
 
 It needs the extra `metrics`.
 """
@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from django.db import DatabaseError, connections, router
+from django.db import DatabaseError
 from django.db.models import F, Min, Sum
 from django.dispatch import receiver
 from django.utils import timezone
@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from batching.models import Batch, BatchItem
 from batching.signals import batch_finished
+from wire.asgi.threads import give_connections_back
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ def count_batch(batch: Batch, **kwargs: Any) -> None:
 
 
 class Queue(Collector):
-    """What the rows say of background batches at this moment: the same in each process that is asked."""
+    """The current queue of background batches, from the rows: the same in each process."""
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         yield items_gauge()
@@ -42,7 +43,7 @@ class Queue(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         try:
             waiting, running, age = depth()
-        except DatabaseError:  # what else there is to say is wanted most when the database is away
+        except DatabaseError:  # the other metrics matter most while the database is away
             logger.exception("metrics=queue state=unknown")
             return
         items = items_gauge()
@@ -66,13 +67,11 @@ def oldest_gauge(age: float | None = None) -> GaugeMetricFamily:
 
 def depth() -> tuple[int, int, float]:
     """Return how many items wait, how many run, and the age of the oldest open batch in seconds."""
-    connection = connections[router.db_for_read(Batch)]
     try:
         opened = Batch.objects.open_in_background().accepted().aggregate(left=Sum(LEFT), oldest=Min("created_at"))
         running = BatchItem.objects.filter(lease_expires_at__isnull=False).count()
     finally:
-        if not connection.in_atomic_block:  # the thread may be one that nobody looks after
-            connection.close()
+        give_connections_back()  # the thread may be one in which no request ends
     age = (timezone.now() - opened["oldest"]).total_seconds() if opened["oldest"] else 0.0
     return max(0, (opened["left"] or 0) - running), running, age
 

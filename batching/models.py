@@ -1,4 +1,4 @@
-"""What was asked in batches, and how each item was answered."""
+"""Batches, their items with request and response, and their webhooks."""
 
 import secrets
 from datetime import datetime, timedelta
@@ -12,7 +12,7 @@ from django.utils import timezone
 from wire.api.callers import Caller
 
 KEY_LIFETIME = timedelta(days=1)
-# How long after the end of a background batch the requests of its failed items can be sent again.
+# How long after the end of a background batch its failed items can be retried.
 RETRY_LIFETIME = timedelta(days=1)
 
 
@@ -22,26 +22,26 @@ def new_batch_id() -> str:
 
 class BatchQuerySet(models.QuerySet["Batch"]):
     def for_caller(self, caller: Caller) -> Self:
-        """Return what the caller may read by its id; anonymous callers share what anonymous callers made."""
+        """Return the batches that the caller may read by id; anonymous callers share theirs."""
         return self.accepted().filter(owner=caller.pk if caller.is_authenticated else None)
 
     def listed_for(self, caller: Caller) -> Self:
-        """Return what the caller may list: nothing for an anonymous one."""
+        """Return the batches that the caller may list: none for an anonymous one."""
         return self.accepted().filter(owner=caller.pk) if caller.is_authenticated else self.none()
 
     def accepted(self) -> Self:
-        """Leave out what is still being received: nobody was told of it."""
+        """Leave out batches that are still being received: no client has their ids."""
         return self.exclude(status=Batch.Status.RECEIVING)
 
     def open_in_background(self) -> Self:
         return self.filter(finished_at=None, expires_at__isnull=False)
 
     def abandoned(self) -> Self:
-        """Return batches that still read `running` though their lease is over: their process died."""
+        """Return running batches whose lease has expired: their process died."""
         return self.filter(status=Batch.Status.RUNNING, lease_expires_at__lt=timezone.now())
 
     def interrupt(self) -> int:
-        """End these batches, whose process is gone, and free their keys; returns how many there were."""
+        """End these batches, whose process died, and free their keys; return how many there were."""
         now = timezone.now()
         ids = list(self.values_list("pk", flat=True))
         BatchItem.objects.filter(batch__in=ids, finished_at=None).update(
@@ -60,7 +60,7 @@ class BatchQuerySet(models.QuerySet["Batch"]):
 
 
 class Batch(models.Model):
-    """Requests that came in one call, of one owner (None: an anonymous caller)."""
+    """The requests of one call. `owner` is None for an anonymous caller."""
 
     class Status(models.TextChoices):
         RECEIVING = "receiving", "receiving: its items are still on their way"
@@ -114,7 +114,7 @@ class Batch(models.Model):
     parent = models.ForeignKey(
         "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retries", help_text="What it retries."
     )
-    origin = models.JSONField(null=True, blank=True, editable=False)  # see batching.items.request_factory.kept
+    origin = models.JSONField(null=True, blank=True, editable=False)  # see batching.items.request_factory.dump
     identity = models.JSONField(null=True, blank=True, editable=False)  # see batching.run.identity
     retry_before = models.DateTimeField(
         null=True, blank=True, editable=False, help_text="Until then the requests of its failed items are kept."
@@ -169,15 +169,15 @@ class Batch(models.Model):
         counts = {"total": self.total, "succeeded": self.succeeded, "failed": self.failed}
         if not self.is_background:
             return counts
-        # Every lease is later; said so, SQLite looks in the index of those that are held, not through all items.
-        held = self.items.filter(lease_expires_at__gt=self.created_at)
-        running = min(held.count(), self.left) if self.left else 0
+        # Every lease is later. With this condition, SQLite uses the index of leases and doesn't read all items.
+        leased = self.items.filter(lease_expires_at__gt=self.created_at)
+        running = min(leased.count(), self.left) if self.left else 0
         rest = {"cancelled": self.cancelled, "expired": self.expired}
         return {**counts, **rest, "running": running, "queued": self.left - running}
 
 
 class BatchItem(models.Model):
-    """One request of a batch and its answer. Credentials in it are masked, long bodies cut."""
+    """One request of a batch and its response, with credentials masked and long bodies cut."""
 
     class State(models.TextChoices):
         QUEUED = "queued"
@@ -231,7 +231,7 @@ class BatchItem(models.Model):
                 condition=Q(lease_expires_at__isnull=False),
                 name="batching_item_leases",
             ),
-            # Holds all that the admin draws of items: their rows are long, and a batch may have very many.
+            # Covers all that the admin draws: the rows of items are long, and a batch may have very many.
             models.Index(
                 fields=["batch", "state", "status", "duration", "started_at", "finished_at", "position"],
                 condition=Q(finished_at__isnull=False),
@@ -255,13 +255,13 @@ class BatchItem(models.Model):
 
 class WebhookQuerySet(models.QuerySet["Webhook"]):
     def due(self) -> Self:
-        """Return what is to be told now, the longest overdue first."""
+        """Return the webhooks whose next attempt is due, the longest overdue first."""
         waiting = self.filter(state=Webhook.State.WAITING, not_before__lte=timezone.now())
         return waiting.filter(batch__finished_at__isnull=False).order_by("not_before")
 
 
 class Webhook(models.Model):
-    """Where the caller of a background batch wants to be told that it has ended, and whether that was done."""
+    """The webhook at the end of a background batch, and the state of its delivery."""
 
     class State(models.TextChoices):
         WAITING = "waiting", "waiting: for the end of its batch, or to be tried (again)"
@@ -286,7 +286,7 @@ class Webhook(models.Model):
         return f"{self.batch_id}: {self.state}"
 
     def claim(self, until: datetime) -> bool:
-        """Begin an attempt, unless somebody else has: who doesn't say by then how it went counts as dead."""
+        """Begin an attempt, unless another process has; without a result by `until`, it counts as failed."""
         return self._change(attempts=self.attempts + 1, not_before=until)
 
     def deliver(self) -> bool:
@@ -299,9 +299,9 @@ class Webhook(models.Model):
         return self._change(state=self.State.FAILED, error=error)
 
     def _change(self, **values: Any) -> bool:
-        """Write values, unless another attempt has begun meanwhile."""
-        held = Webhook.objects.filter(pk=self.pk, state=self.State.WAITING, attempts=self.attempts)
-        changed = held.update(**values) == 1
+        """Write values, unless another attempt has begun since."""
+        same_attempt = Webhook.objects.filter(pk=self.pk, state=self.State.WAITING, attempts=self.attempts)
+        changed = same_attempt.update(**values) == 1
         for name, value in values.items():
             setattr(self, name, value)
         return changed

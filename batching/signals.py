@@ -1,7 +1,7 @@
-"""What observers may listen to, both sent soon after a batch's rows say how it ended, in a thread for that.
+"""The signals of batches, both sent in a thread of their own, soon after the end of a batch is committed.
 
 `item_finished` (sender `BatchItem`): `batch`, a `Batch`, and `item`, a `BatchItem`; one for each, in their order.
-`batch_finished` (sender `Batch`): `batch`. What a receiver raises is logged and changes nothing.
+`batch_finished` (sender `Batch`): `batch`. An exception in a receiver is logged and changes nothing.
 """
 
 from django.dispatch import Signal

@@ -1,8 +1,8 @@
-"""The task with which Celery's workers work on background batches; Celery finds it by its autodiscovery.
+"""The Celery task that executes background batches; Celery's autodiscovery finds it.
 
-A message is a wake-up and a place in the line, no more: whoever gets one works for BATCH_SLICE seconds on what is next,
-and passes it on where more may wait. One that comes twice finds less to do. One that was lost is made up for by workers
-that have a place free, and look.
+A message only wakes a worker: the worker that gets one executes the next items for BATCH_SLICE seconds, and sends
+another message where more may wait. A duplicate finds less to do. For a lost one, workers with a free slot look for
+items by themselves.
 """
 
 import signal
@@ -21,36 +21,36 @@ from batching.background.engine import Engine
 from batching.conf import get_settings
 from batching.run import event_loop
 
-# Seconds between two looks of a worker that has a place free.
-LOOK = 5.0
+# Seconds after which a worker with a free slot looks for items again.
+POLL = 5.0
 
 
 @shared_task(name=celery.TASK, acks_late=True, reject_on_worker_lost=True, ignore_result=True)
 def work() -> None:
-    """Work on background batches for a while, then let the next in the line."""
+    """Execute background batches for BATCH_SLICE seconds, then make way for other tasks."""
     settings = get_settings()
-    making: Future[Engine] = Future()
+    made: Future[Engine] = Future()
 
-    async def take_turn() -> bool:
-        making.set_result(engine := Engine(settings))
+    async def run_slice() -> bool:
+        made.set_result(engine := Engine(settings))
         return await engine.run_for(settings.BATCH_SLICE)
 
-    with ending_before_sigterm(lambda: making.result().stop()):
-        goes_on = event_loop.wait(take_turn, in_server=False)
-    if goes_on:
+    with ending_before_sigterm(lambda: made.result().stop()):
+        may_wait = event_loop.wait(run_slice, is_asgi=False)
+    if may_wait:
         celery.wake(1)
 
 
 @contextmanager
 def ending_before_sigterm(stop: Callable[[], None]) -> Iterator[None]:
-    """Have a SIGTERM, which would end a worker's process at once, end the block first."""
+    """Let a SIGTERM, which ends a worker's process at once, stop the block first."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[int] = []
+    signals: list[int] = []
 
     def note(number: int, frame: Any) -> None:
-        came.append(number)
+        signals.append(number)
         stop()
 
     before = signal.signal(signal.SIGTERM, note)
@@ -58,29 +58,29 @@ def ending_before_sigterm(stop: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-        if came:
+        if signals:
             signal.raise_signal(signal.SIGTERM)
 
 
-class Look(bootsteps.StartStopStep):
-    """Has a worker with a place free look for work at times, whatever became of the messages."""
+class PollStep(bootsteps.StartStopStep):
+    """Has a worker with a free slot poll regularly, in case a message was lost."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def start(self, consumer: Any) -> None:
-        look(consumer)
-        self.entry = consumer.timer.call_repeatedly(LOOK, look, (consumer,))
+        poll(consumer)
+        self.entry = consumer.timer.call_repeatedly(POLL, poll, (consumer,))
 
     def stop(self, consumer: Any) -> None:
         consumer.timer.cancel(self.entry)
 
 
-def look(consumer: Any) -> None:
+def poll(consumer: Any) -> None:
     if len(reserved_requests) < consumer.pool.num_processes:
         celery.wake(1)
 
 
 @worker_init.connect
-def add_look(sender: Any, **kwargs: Any) -> None:
+def add_poll_step(sender: Any, **kwargs: Any) -> None:
     if get_settings().BATCH_CELERY_APP:
-        sender.app.steps["consumer"].add(Look)
+        sender.app.steps["consumer"].add(PollStep)

@@ -6,6 +6,8 @@ from celery import Celery
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from batching.conf import get_settings
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 if not settings.CELERY_BROKER_URL:
     raise ImproperlyConfigured("CELERY_BROKER_URL has to be set, such as redis://localhost:6379/1.")
@@ -20,7 +22,7 @@ app.conf.update(
     broker_connection_max_retries=None,
     broker_transport_options={
         # Seconds after which Redis redelivers a task without acknowledgement: longer than a slice takes.
-        "visibility_timeout": max(3600, 2 * (settings.BATCH_SLICE + settings.BATCH_ITEM_TIMEOUT)),
+        "visibility_timeout": max(3600, 2 * (get_settings().BATCH_SLICE + get_settings().BATCH_ITEM_TIMEOUT)),
         "socket_connect_timeout": 5,
     },
     # Workers use Django's LOGGING too.

@@ -4,17 +4,29 @@ An empty environment means production; `DEBUG=true` is development, which serves
 """
 
 import os
+from collections.abc import Iterator
+from dataclasses import Field, fields
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.csp import CSP
 from environs import Env, EnvError, ValidationError, validate
 from limits import parse_many
 
+from assistant.conf import AssistantSettings
+from batching.conf import BatchingSettings
 from wire import __version__
+from wire.server.limits import ServerLimits
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+
+# The method of `env` that reads a variable for a field of this type.
+METHODS: dict[Any, str] = {
+    **{bool: "bool", int: "int", float: "float", str: "str", Literal: "str", Path: "path"},
+    **{tuple: "list", frozenset: "list"},
+}
 
 
 class Environment(Env):
@@ -23,6 +35,31 @@ class Environment(Env):
     def _get_value(self, env_key: str, default: Any) -> Any:
         value = super()._get_value(env_key, default)
         return default if value == "" else value
+
+    def declared(self) -> dict[str, Any]:
+        """Return the settings that the apps and the server declare; the default is the field's."""
+        return {field.name: self._read(field, kind) for field, kind in declared_fields()}
+
+    def _read(self, field: Field[Any], kind: Any) -> Any:
+        value = getattr(self, METHODS[kind])(field.name, field.default)
+        return kind(value) if METHODS[kind] == "list" else value
+
+
+def declared_fields() -> Iterator[tuple[Field[Any], Any]]:
+    """Yield the fields that a variable of the same name sets, each with its type; a mapping is set by code alone."""
+    for declaration in (AssistantSettings, BatchingSettings, ServerLimits):
+        hints = get_type_hints(declaration)
+        for field in fields(declaration):
+            kind = without_none(hints[field.name])
+            kind = get_origin(kind) or kind
+            if kind in METHODS and field.name != "BATCH_CELERY_APP":  # CELERY_BROKER_URL decides that one
+                yield field, kind
+
+
+def without_none(hint: Any) -> Any:
+    """Return `int` for `int | None`."""
+    kinds = get_args(hint)
+    return next(each for each in kinds if each is not NoneType) if NoneType in kinds else hint
 
 
 def made(directory: Path) -> Path:
@@ -50,6 +87,9 @@ env.read_env(os.environ.get("ENV_FILE", BASE_DIR / ".env"), recurse=False)
 LOOPBACK = ["localhost", "127.0.0.1", "[::1]"]
 
 try:
+    # What the apps and the server declare, with their own defaults; where the service's differ, they stand below.
+    declared = env.declared()
+    globals().update(declared)
     DEBUG = env.bool("DEBUG", False)
     SECRET_KEY = env.str("SECRET_KEY", "django-insecure-development" if DEBUG else "")
     SECRET_KEY_FALLBACKS: list[str] = env.list("SECRET_KEY_FALLBACKS", [])
@@ -69,51 +109,10 @@ try:
     ASSISTANT_DATA_DIR = made(Path(env.str("ASSISTANT_DATA_DIR", str(BASE_DIR / "var"))).absolute())
     STATIC_ROOT = Path(env.str("STATIC_ROOT", str(BASE_DIR / "staticfiles"))).absolute()
     DATABASES = {"default": env.dj_db_url("DATABASE_URL", f"sqlite:///{ASSISTANT_DATA_DIR / 'db.sqlite3'}")}
-    REDIS_URL = env.str("REDIS_URL", "")
-    ASSISTANT_MODEL = env.str("ASSISTANT_MODEL", "local:smollm2")
-    ASSISTANT_TOOLS_OFF = env.list("ASSISTANT_TOOLS_OFF", ["fetch_url"])
-    OPENAI_BASE_URL = env.str("OPENAI_BASE_URL", "https://api.openai.com/v1")
-    OPENAI_API_KEY = env.str("OPENAI_API_KEY", "")
-    STREAM_ENABLED = env.bool("STREAM_ENABLED", True)
-    STREAM_CHUNK_SIZE = env.int("STREAM_CHUNK_SIZE", 100)
-    STREAM_TIMEOUT = env.float("STREAM_TIMEOUT", 300)
-    STREAM_DISCONNECT_GRACE = env.float("STREAM_DISCONNECT_GRACE", 10)
-    CHAT_CONCURRENCY = env.int("CHAT_CONCURRENCY", 1000)
-    CHAT_CONCURRENCY_PER_CALLER = env.int("CHAT_CONCURRENCY_PER_CALLER", 100)
-    USER_TOKENS_PER_MONTH = env.int("USER_TOKENS_PER_MONTH", None)
-    TOOL_TIMEOUT = env.float("TOOL_TIMEOUT", 30)
-    MODEL_CONNECT_TIMEOUT = env.float("MODEL_CONNECT_TIMEOUT", 5)
-    MODEL_FIRST_TOKEN_TIMEOUT = env.float("MODEL_FIRST_TOKEN_TIMEOUT", 120)
-    MODEL_IDLE_TIMEOUT = env.float("MODEL_IDLE_TIMEOUT", 30)
-    MESSAGE_MAX_CHARS = env.int("MESSAGE_MAX_CHARS", 32_000)
-    BATCH_ENABLED = env.bool("BATCH_ENABLED", True)
-    BATCH_MAX_SIZE = env.int("BATCH_MAX_SIZE", 10)
-    BATCH_TIMEOUT = env.float("BATCH_TIMEOUT", 30)
-    BATCH_CONCURRENCY = env.int("BATCH_CONCURRENCY", 10)
-    BATCH_MAX_BYTES = env.int("BATCH_MAX_BYTES", 1024 * 1024)
-    BATCH_ALLOWED_PATHS = env.list("BATCH_ALLOWED_PATHS", ["/api/"])
-    BATCH_ASYNC_MAX_SIZE = env.int("BATCH_ASYNC_MAX_SIZE", 50_000)
-    BATCH_ASYNC_MAX_BYTES = env.int("BATCH_ASYNC_MAX_BYTES", 256 * 1024 * 1024)
     CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", "")
     BATCH_CELERY_APP = "config.celery.app" if CELERY_BROKER_URL else ""
-    BATCH_SLICE = env.float("BATCH_SLICE", 10)
     BATCH_RUN_IN_SERVER = env.bool("BATCH_RUN_IN_SERVER", not CELERY_BROKER_URL)
-    BATCH_BACKGROUND_CONCURRENCY = env.int("BATCH_BACKGROUND_CONCURRENCY", 2)
-    BATCH_MAX_QUEUED = env.int("BATCH_MAX_QUEUED", 100_000)
-    BATCH_MAX_ATTEMPTS = env.int("BATCH_MAX_ATTEMPTS", 3)
-    BATCH_ITEM_TIMEOUT = env.float("BATCH_ITEM_TIMEOUT", 300)
-    BATCH_EXPIRES_AFTER = env.float("BATCH_EXPIRES_AFTER", 24 * 60 * 60)
-    BATCH_LEASE = env.float("BATCH_LEASE", 30)
-    BATCH_WEBHOOK_SECRET = env.str("BATCH_WEBHOOK_SECRET", "")
-    BATCH_WEBHOOK_HOSTS: list[str] = env.list("BATCH_WEBHOOK_HOSTS", [])
-    BATCH_RETENTION_DAYS = env.int("BATCH_RETENTION_DAYS", 30)
-    BATCH_STORE_BODIES = env.str("BATCH_STORE_BODIES", "masked")
-    BATCH_STORED_BODY_BYTES = env.int("BATCH_STORED_BODY_BYTES", 65_536)
     CONVERSATION_RETENTION_DAYS = env.int("CONVERSATION_RETENTION_DAYS", None, validate=validate.Range(min=1))
-    BODY_MAX_BYTES = env.int("BODY_MAX_BYTES", 2 * 1024 * 1024)
-    READ_TIMEOUT = env.float("READ_TIMEOUT", 30)
-    WRITE_TIMEOUT = env.float("WRITE_TIMEOUT", 30)
-    SHUTDOWN_GRACE = env.float("SHUTDOWN_GRACE", 30)
     METRICS_TOKEN = env.str("METRICS_TOKEN", "")
     METRICS_PORT = env.int("METRICS_PORT", None, validate=validate.Range(min=0, max=65535))
     OTEL_EXPORTER_OTLP_ENDPOINT = env.str("OTEL_EXPORTER_OTLP_ENDPOINT", "")
@@ -198,10 +197,10 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     }
 
 CACHES: dict[str, dict[str, Any]] = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
-if REDIS_URL:
+if redis_url := declared["REDIS_URL"]:
     CACHES["default"] = {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",
-        "LOCATION": REDIS_URL,
+        "LOCATION": redis_url,
         "OPTIONS": {"serializer": "config.caching.JSONSerializer"},
     }
 

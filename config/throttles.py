@@ -25,6 +25,7 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
+from assistant.conf import get_settings
 from assistant.models import APIKey, Message
 from assistant.signals import answer_ended
 from wire.api.callers import caller_name
@@ -60,9 +61,9 @@ def shared(url: str) -> SlidingWindowCounterRateLimiter:
 
 def counted(ask: Callable[[SlidingWindowCounterRateLimiter], float | None]) -> float | None:
     """Use the shared counts, or this process's own while Redis can't be reached."""
-    if settings.REDIS_URL:
+    if redis_url := get_settings().REDIS_URL:
         try:
-            return ask(shared(settings.REDIS_URL))
+            return ask(shared(redis_url))
         except StorageError:
             logger.exception("throttle=shared state=unreachable")
     with COUNTING:

@@ -21,7 +21,7 @@ from prometheus_client.metrics import Counter, MetricWrapperBase
 
 ROOT = Path(__file__).resolve().parent.parent
 APPS = ("assistant", "batching", "wire", "config")
-# What is said of the types that config/settings.py reads.
+# How the reference names the type of a variable that a method of `env` reads.
 KINDS = {
     "bool": "true or false",
     "int": "integer",
@@ -111,9 +111,12 @@ def row(group: Variables) -> list[str]:
 
 
 def read_as() -> dict[str, str]:
-    """Return the method of `env` that config/settings.py reads each variable with."""
+    """Return the method of `env` that reads each variable: those that dataclasses declare, and config/settings.py's."""
+    from config.settings import METHODS, declared_fields
+
     source = (ROOT / "config/settings.py").read_text()
-    return {name: method for method, name in re.findall(r'env\.(\w+)\(\s*"(\w+)"', source)}
+    own = {name: method for method, name in re.findall(r'env\.(\w+)\(\s*"(\w+)"', source)}
+    return {field.name: METHODS[kind] for field, kind in declared_fields()} | own
 
 
 def in_a_project() -> str:

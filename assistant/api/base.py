@@ -3,7 +3,6 @@
 from typing import Any, cast
 
 from rest_framework.exceptions import ValidationError
-from rest_framework.request import Request
 
 from wire.api.views import JSONView
 
@@ -30,10 +29,3 @@ def validate(serializer: Any, data: Any) -> dict[str, Any]:
     if not checked.is_valid() or unknown:
         raise ValidationError({**checked.errors, **unknown})
     return cast(dict[str, Any], checked.validated_data)
-
-
-def choice(request: Request, name: str, choices: tuple[str, ...]) -> str:
-    value = request.query_params.get(name, choices[0])
-    if value not in choices:
-        raise ValidationError({name: [f"This has to be one of {', '.join(choices)}."]})
-    return value

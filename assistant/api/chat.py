@@ -11,14 +11,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from assistant.answers import turns
-from assistant.api.base import ChatScopedView, choice, validate
+from assistant.api.base import ChatScopedView, validate
 from assistant.api.serializers import AnswerSerializer, ChatSerializer
 from assistant.api.streams import EVENT_STREAM, AnswerStream, refuse_without_streams, stream_answer
 from assistant.errors import AssistantError
 from assistant.models import APIKey, Message
 from wire.api.idempotency import idempotency_key
 from wire.api.openapi import fails
-from wire.api.requests import client_address, flag
+from wire.api.requests import choice, client_address, flag
 from wire.asgi.threads import give_connections_back, leave_connections
 
 ON_DISCONNECT = ("grace", "cancel", "continue")
@@ -60,7 +60,7 @@ class ChatView(ChatScopedView):
             agent_id=body.get("agent_id"),
             conversation_id=body.get("conversation_id"),
             idempotency_key=idempotency_key(request),
-            on_disconnect=cast(turns.OnDisconnect, choice(request, "on_disconnect", ON_DISCONNECT)),
+            on_disconnect=cast(turns.OnDisconnect, choice(request, "on_disconnect", ON_DISCONNECT, default="grace")),
         )
         with turns.beginning(ask) as answer:
             if streamed:

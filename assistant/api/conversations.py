@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from assistant.answers.answer import answer_of
-from assistant.api.base import ChatScopedView, choice, validate
+from assistant.api.base import ChatScopedView, validate
 from assistant.api.serializers import (
     ConversationDetailSerializer,
     ConversationSerializer,
@@ -25,15 +25,12 @@ from assistant.api.serializers import (
 from assistant.errors import NotFound
 from assistant.models import Agent, Conversation, Message
 from wire.api.openapi import fails
-from wire.api.pagination import StrictCursorPagination
+from wire.api.pagination import NewestFirst
+from wire.api.requests import choice
 
 EXTENSIONS = {"markdown": "md", "json": "json"}
 EXPORTS = tuple(EXTENSIONS)
 SEARCH_MAX_CHARS = 100
-
-
-class NewestFirst(StrictCursorPagination):
-    ordering = ("-updated_at", "-id")
 
 
 class ConversationsView(ChatScopedView, ListAPIView[Conversation]):
@@ -42,6 +39,7 @@ class ConversationsView(ChatScopedView, ListAPIView[Conversation]):
     queryset = Conversation.objects.none()
     serializer_class = ConversationSerializer
     pagination_class = NewestFirst
+    newest_by = "updated_at"
     filter_backends = []
 
     @extend_schema(
@@ -95,7 +93,7 @@ class ConversationExportView(ChatScopedView):
     )
     def get(self, request: Request, conversation_id: str) -> HttpResponse:
         """One conversation with its messages, as a file to keep."""
-        wanted = choice(request, "format", EXPORTS)
+        wanted = choice(request, "format", EXPORTS, default="markdown")
         conversation = visible_conversation(request, conversation_id)
         if wanted == "json":
             response: HttpResponse = Response(ConversationDetailSerializer(conversation).data)

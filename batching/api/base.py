@@ -1,6 +1,5 @@
-"""What the views of batches share: strict JSON in, JSON out, and what a request says outside its body."""
+"""The base of the views of batches, and the parameters that they share."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from django.db import transaction
@@ -9,10 +8,8 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from batching.background import embedded
-from batching.conf import BatchingSettings, get_settings
+from batching.conf import get_settings
 from batching.errors import NestedBatch, NotFound
-from batching.items.parse import Rules
-from batching.items.request_factory import RequestFactory
 from batching.models import Batch
 from batching.run import dispatch
 from wire.api.parsers import StrictJSONParser
@@ -20,7 +17,7 @@ from wire.api.views import JSONView
 
 
 class BatchParser(StrictJSONParser):
-    """At most BATCH_MAX_BYTES of strict JSON."""
+    """Parses strict JSON of at most BATCH_MAX_BYTES."""
 
     def max_bytes(self) -> int:
         return get_settings().BATCH_MAX_BYTES
@@ -28,50 +25,38 @@ class BatchParser(StrictJSONParser):
 
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
 class BatchingView(JSONView):
-    """What the app's views share, in any project: strict JSON in, JSON out, and no batch within a batch.
+    """Base view of the app in any project: strict JSON in, JSON out, and no batch within a batch.
 
-    They are outside of the project's transactions: what fails in one, fails where an error still becomes an answer.
+    It is outside the project's transactions, so that an error of the database still becomes a response.
     """
 
     parser_classes = [BatchParser]
-    # What a key or a token whose scopes the project looks at has to have, as django-oauth-toolkit names it.
+    # The scopes that a token needs where the project checks them, under the name that django-oauth-toolkit uses.
     required_scopes = ["batches"]
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        # Here the path has been resolved, however it was spelt and whatever middleware made of it.
+        # Here the path is resolved, however it was spelt or changed by middleware.
         if dispatch.inside_item.get():
             raise NestedBatch
         super().initial(request, *args, **kwargs)
-        # A server that has no lifespan goes on here with what it was working on when it ended.
+        # A server without a lifespan starts its worker here.
         embedded.start()
 
 
-def found(request: Request, batch_id: str) -> Batch:
-    """Return a batch of the caller's. Raises `NotFound`."""
-    mine = Batch.objects.for_caller(request.user).filter(pk=batch_id)
-    mine.abandoned().interrupt()
-    if batch := mine.first():
+def get_batch(request: Request, batch_id: str) -> Batch:
+    """Return one of the caller's batches. Raises `NotFound`."""
+    rows = Batch.objects.for_caller(request.user).filter(pk=batch_id)
+    rows.abandoned().interrupt()
+    if batch := rows.first():
         return batch
     raise NotFound
 
 
-def rules_of(settings: BatchingSettings, origin: RequestFactory, max_size: int) -> Rules:
-    return Rules(max_size=max_size, allowed=settings.BATCH_ALLOWED_PATHS, script_name=origin.script_name)
-
-
-def choice(request: Request, name: str, choices: Iterable[str]) -> str | None:
-    """Return a value of the query, None where it says nothing. Raises `ValidationError`."""
-    said = request.query_params.get(name)
-    if said is not None and said not in (known := list(choices)):
-        raise ValidationError({name: [f"This has to be one of {', '.join(known)}."]})
-    return said
-
-
 def number(request: Request, name: str) -> int | None:
-    """Return a whole number of the query, None where it says nothing. Raises `ValidationError`."""
-    said = request.query_params.get(name)
-    if said is None:
+    """Return a parameter of the query that has to be a whole number. Raises `ValidationError`."""
+    value = request.query_params.get(name)
+    if value is None:
         return None
-    if not (said.isascii() and said.isdigit() and len(said) < 10):
+    if not (value.isascii() and value.isdigit() and len(value) < 10):
         raise ValidationError({name: ["This has to be a whole number."]})
-    return int(said)
+    return int(value)

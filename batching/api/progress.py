@@ -1,24 +1,25 @@
-"""A background batch as it is watched and read while it runs, in any process: the rows say how far it is."""
+"""The progress and the results of a background batch, read from its rows in any process."""
 
 import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
 from batching.models import Batch, BatchItem
 from batching.run import event_loop, submission
-from wire.api.sse import HEARTBEAT, HEARTBEAT_SECONDS, EventStreamResponse, frame
+from wire.api.sse import EventStreamResponse, NumberedEvent, or_heartbeat
 from wire.asgi import draining
 from wire.asgi.threads import Pool
 from wire.errors import DATABASE_AWAY, NoDatabase, WireError
 
 logger = logging.getLogger(__name__)
 
-# Seconds between two looks at a batch.
+# Seconds between two reads of a batch.
 PACE = 0.5
-# Items that are read at once: their bodies may be long.
+# Items of one read: their bodies may be long.
 SLICE = 250
 
 READERS = Pool(2, "batch-readers")
@@ -35,77 +36,82 @@ def represent(batch: Batch) -> dict[str, Any]:
     return {"batch_id": batch.pk, "status": batch.status, "counts": batch.counts}
 
 
-def seen(batch_id: str) -> tuple[dict[str, Any], bool] | None:
-    """Return what there is to see of a batch, and whether that is its end; None where it was deleted."""
-    batch = Batch.objects.filter(pk=batch_id).first()
-    return (represent(batch), batch.finished_at is not None) if batch else None
+async def events(batch_id: str) -> AsyncGenerator[NumberedEvent | None]:
+    """Yield `start`, a `progress` whenever the counts have changed, and `end`; None where a heartbeat is due.
 
-
-async def events(batch_id: str) -> AsyncGenerator[bytes]:
-    """Yield `start`, a `progress` whenever the counts have changed, and `end`; comments where nothing happens long.
-
-    Where the process is told to stop or loses the database, the last one is an `error` that may be retried.
+    Where the process stops or loses the database, the last event is an `error` that may be retried.
     """
-    number, last, quiet = 0, None, 0.0
-    while looked := await look(batch_id):
-        if isinstance(looked, WireError):
-            yield framed(number + 1, "error", last_word(looked))
-            return
-        now, is_final = looked
-        if now != last or is_final:
-            number, last, quiet = number + 1, now, 0.0
-            yield framed(number, "start" if number == 1 else "end" if is_final else "progress", now)
+    number, last = 0, None
+    with suppress(Batch.DoesNotExist):  # it was deleted
+        while True:
+            change = await or_heartbeat(partial(next_change, batch_id, last))
+            if change is None:
+                yield None
+                continue
+            number += 1
+            if isinstance(change, WireError):
+                yield number, event("error", error_fields(change))
+                return
+            last, is_final = change
+            yield number, event("start" if number == 1 else "end" if is_final else "progress", last)
             if is_final and number > 1:
                 return
-            continue
-        if draining.started.is_set:  # another process goes on to tell
-            yield framed(number + 1, "error", last_word(draining.Stopping()))
-            return
+
+
+type Snapshot = tuple[dict[str, Any], bool]
+
+
+async def next_change(batch_id: str, last: dict[str, Any] | None) -> Snapshot | WireError:
+    """Wait until a batch differs from `last` or has ended. Raises `Batch.DoesNotExist`."""
+    while True:
+        try:
+            snapshot = await read(partial(take_snapshot, batch_id))
+        except DATABASE_AWAY:
+            logger.warning("batch=%s state=not_readable", batch_id, exc_info=True)
+            return NoDatabase()
+        represented, is_final = snapshot
+        if represented != last or is_final:
+            return snapshot
+        if draining.started.is_set:  # the client comes back to another process
+            return draining.Stopping()
         await asyncio.sleep(PACE)
-        quiet += PACE
-        if quiet >= HEARTBEAT_SECONDS:
-            quiet = 0.0
-            yield HEARTBEAT
 
 
-async def look(batch_id: str) -> tuple[dict[str, Any], bool] | NoDatabase | None:
-    """Return what is `seen` of a batch, or that it can't be seen now."""
-    try:
-        return await read(partial(seen, batch_id))
-    except DATABASE_AWAY:
-        logger.warning("batch=%s state=not_seen", batch_id, exc_info=True)
-        return NoDatabase()
+def take_snapshot(batch_id: str) -> Snapshot:
+    """Return a batch as its client sees it, and whether it has ended."""
+    batch = Batch.objects.get(pk=batch_id)
+    return represent(batch), batch.finished_at is not None
 
 
-def last_word(error: WireError) -> dict[str, Any]:
+def event(kind: str, fields: dict[str, Any]) -> str:
+    return json.dumps({"type": kind, **fields})
+
+
+def error_fields(error: WireError) -> dict[str, Any]:
     return {"message": error.message, "code": error.status, "retryable": error.retryable}
 
 
-def framed(number: int, kind: str, state: dict[str, Any]) -> bytes:
-    return frame(number, json.dumps({"type": kind, **state}))
-
-
 async def results(batch_id: str, state: str | None, after: int) -> AsyncGenerator[bytes]:
-    """Yield a line for each item that has ended, in their order, from after a position on."""
-    while found := await read(partial(lines, batch_id, state, after)):
-        after = found[-1][0]
-        yield b"".join(line for _, line in found)
+    """Yield a line for each item that has ended, by position, after a position."""
+    while rows := await read(partial(lines, batch_id, state, after)):
+        after = rows[-1][0]
+        yield b"".join(line for _, line in rows)
 
 
 def lines(batch_id: str, state: str | None, after: int) -> list[tuple[int, bytes]]:
     rows = BatchItem.objects.filter(batch=batch_id, position__gt=after, finished_at__isnull=False)
     if state:
         rows = rows.filter(state=state)
-    unneeded = ("call", "request_headers", "request_body", "depends_on", "path")
-    return [(row.position, line(row)) for row in rows.defer(*unneeded).order_by("position")[:SLICE]]
+    unused = ("call", "request_headers", "request_body", "depends_on", "path")
+    return [(row.position, line(row)) for row in rows.defer(*unused).order_by("position")[:SLICE]]
 
 
 def line(row: BatchItem) -> bytes:
-    return json.dumps({"position": row.position, **submission.stored(row), "state": row.state}).encode() + b"\n"
+    return json.dumps({"position": row.position, **submission.represent_row(row), "state": row.state}).encode() + b"\n"
 
 
-def response(parts: AsyncGenerator[bytes], media_type: str, *, in_server: bool) -> EventStreamResponse:
-    """Return the response that carries a stream; `in_server` tells whether the server has an event loop (ASGI)."""
-    made = EventStreamResponse(parts if in_server else cast(Any, event_loop.blocking(parts)))
-    made.headers["Content-Type"] = media_type
-    return made
+def response(parts: AsyncGenerator[bytes], media_type: str, *, is_asgi: bool) -> EventStreamResponse:
+    """Return a stream as a response; `is_asgi` tells whether the server has an event loop."""
+    streamed = EventStreamResponse(parts if is_asgi else cast(Any, event_loop.blocking(parts)))
+    streamed.headers["Content-Type"] = media_type
+    return streamed

@@ -6,16 +6,16 @@ from typing import Any
 from rest_framework import serializers
 
 from batching.models import Batch, BatchItem, Webhook
-from batching.run.submission import stored
+from batching.run.submission import represent_row
 
 
 class ItemRequestSerializer(serializers.Serializer[Any]):
-    """One request of a batch. Described here, read by `intake`: an item that is wrong is answered on its own."""
+    """One request of a batch. Described here, parsed by `items.parse`: a bad item gets a 400 of its own."""
 
-    id = serializers.CharField(max_length=255, help_text="Comes back with the answer; unique in the batch.")
+    id = serializers.CharField(max_length=255, help_text="Echoed in the response; unique in the batch.")
     method = serializers.ChoiceField(["GET", "POST", "PUT", "PATCH", "DELETE"])
-    path = serializers.CharField(help_text="Where it would go on its own, with its query. May hold `{{id.body.key}}`.")
-    body = serializers.JSONField(required=False, help_text="Strings in it may hold `{{id.body.key}}`.")
+    path = serializers.CharField(help_text="The path of the call, with its query. May hold `{{id.body.key}}`.")
+    body = serializers.JSONField(required=False, help_text="Its strings may hold `{{id.body.key}}`.")
     headers = serializers.DictField(
         child=serializers.CharField(),
         required=False,
@@ -31,7 +31,7 @@ class BatchRequestSerializer(serializers.Serializer[Any]):
 
 
 class ItemResponseSerializer(serializers.Serializer[Any]):
-    """How an item was answered: with a body, or from status 400 on with an error."""
+    """The response to an item: a body, or an error from status 400 on."""
 
     id = serializers.CharField(allow_null=True)
     status = serializers.IntegerField(help_text="The HTTP status.")
@@ -47,14 +47,14 @@ class CountsSerializer(serializers.Serializer[Any]):
     total = serializers.IntegerField()
     succeeded = serializers.IntegerField()
     failed = serializers.IntegerField()
-    cancelled = serializers.IntegerField(required=False, help_text="In the background, as those below.")
+    cancelled = serializers.IntegerField(required=False, help_text="Of background batches only, as those below.")
     expired = serializers.IntegerField(required=False)
     running = serializers.IntegerField(required=False)
     queued = serializers.IntegerField(required=False)
 
 
 class EnvelopeSerializer(serializers.Serializer[Any]):
-    """The answers, in the order of the requests."""
+    """The responses, in the order of the requests."""
 
     batch_id = serializers.CharField()
     responses = ItemResponseSerializer(many=True)
@@ -83,7 +83,7 @@ class BatchSerializer(serializers.ModelSerializer[Batch]):
 
 
 class BatchItemSerializer(serializers.ModelSerializer[BatchItem]):
-    """An item as it was asked and answered, credentials masked, long bodies cut (`truncated`)."""
+    """The request and response of an item, credentials masked, long bodies cut (`truncated`)."""
 
     queued_at = moment()
     started_at, finished_at = moment(allow_null=True), moment(allow_null=True)
@@ -96,8 +96,8 @@ class BatchItemSerializer(serializers.ModelSerializer[BatchItem]):
         ]
 
     def to_representation(self, row: BatchItem) -> dict[str, Any]:
-        answer = stored(row) if row.finished_at else {"id": row.item_id or None, "status": None}
-        return {**answer, **super().to_representation(row)}
+        response = represent_row(row) if row.finished_at else {"id": row.item_id or None, "status": None}
+        return {**response, **super().to_representation(row)}
 
 
 class BatchDetailSerializer(BatchSerializer):
@@ -108,7 +108,7 @@ class BatchDetailSerializer(BatchSerializer):
 
 
 class WebhookSerializer(serializers.ModelSerializer[Webhook]):
-    """Where the caller wants to be told that the batch has ended, and whether that was done."""
+    """The webhook of a batch, and the state of its delivery."""
 
     class Meta:
         model = Webhook
@@ -116,12 +116,12 @@ class WebhookSerializer(serializers.ModelSerializer[Webhook]):
 
 
 class BackgroundBatchSerializer(BatchSerializer):
-    """A batch without its items, which are under `results`."""
+    """A batch without its items, whose responses are under `results`."""
 
     expires_at = moment(allow_null=True)
     priority = serializers.ChoiceField(["low", "normal"], source="get_priority_display")
     parent = serializers.CharField(  # type: ignore[assignment]  # DRF makes no attribute of it
-        source="parent_id", allow_null=True, help_text="The batch that it retries."
+        source="parent_id", allow_null=True, help_text="The batch that this one retries."
     )
     webhook = WebhookSerializer(allow_null=True)
 

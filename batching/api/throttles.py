@@ -1,4 +1,4 @@
-"""A throttle of DRF's that holds for requests that come at once, as a batch's items do."""
+"""Makes a DRF throttle exact for concurrent requests, such as the items of a batch."""
 
 from threading import Lock
 from typing import Any
@@ -8,9 +8,10 @@ from rest_framework.throttling import BaseThrottle
 
 
 class OneByOne(BaseThrottle):
-    """Stands before a throttle of DRF's, and has it count this process's requests one after the other.
+    """Mixin before a DRF throttle: counts this process's requests one after another.
 
-    Alone it reads its list of requests, adds one and writes it back, and requests at once can pass a limit together:
+    Alone, a throttle reads its list of requests, adds one and writes it back, so that concurrent requests can exceed
+    a limit:
     https://www.django-rest-framework.org/api-guide/throttling/#a-note-on-concurrency.
     """
 

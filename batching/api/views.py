@@ -1,4 +1,4 @@
-"""Batches over HTTP: parse, one call, respond. Those that nobody waits for are in `background`."""
+"""Batches over HTTP: parse, one call, respond. Background batches are in `background_views`."""
 
 import json
 import time
@@ -15,8 +15,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from batching.api import streams
-from batching.api.background_views import ACCEPTED, IN_BACKGROUND, LinesParser, accept, is_lines
-from batching.api.base import BatchingView, BatchParser, found, rules_of
+from batching.api.background_views import ACCEPTED, BACKGROUND_PARAMETERS, LinesParser, accept, is_lines
+from batching.api.base import BatchingView, BatchParser, get_batch
 from batching.api.serializers import (
     BackgroundBatchSerializer,
     BatchDetailSerializer,
@@ -25,25 +25,25 @@ from batching.api.serializers import (
     EnvelopeSerializer,
 )
 from batching.conf import BatchingSettings, get_settings
-from batching.errors import NotNDJSON, SwitchedOff
+from batching.errors import BackgroundOnly, BatchesDisabled
 from batching.items import parse
-from batching.items.request_factory import RequestFactory, factory_of
+from batching.items.request_factory import RequestFactory, factory_for, is_asgi
 from batching.models import Batch
 from batching.run import submission
-from batching.run.execution import Execution, Terms
-from batching.run.outbox import Outbox
+from batching.run.event_queue import EventQueue
+from batching.run.executor import BatchExecutor, ExecutionLimits
 from batching.run.submission import Submission
 from wire.api.idempotency import idempotency_key
 from wire.api.openapi import event_stream, fails
-from wire.api.pagination import StrictCursorPagination
+from wire.api.pagination import NewestFirst
 from wire.api.requests import flag
 from wire.asgi import draining
 from wire.asgi.threads import give_connections_back
 from wire.observe.request_id import request_id
 
 EVENT_STREAM = event_stream("`start`, `response` and `item` events, then `end` or `error`.")
-ASKED = OpenApiExample(
-    "A batch whose second item builds on the first",
+REQUEST_EXAMPLE = OpenApiExample(
+    "A batch whose second item refers to the first",
     request_only=True,
     value={
         "requests": [
@@ -52,8 +52,8 @@ ASKED = OpenApiExample(
         ]
     },
 )
-ANSWERED = OpenApiExample(
-    "One item answered, one refused",
+RESPONSE_EXAMPLE = OpenApiExample(
+    "One item succeeded, one failed",
     response_only=True,
     status_codes=["200"],
     media_type="application/json",
@@ -69,10 +69,6 @@ ANSWERED = OpenApiExample(
 )
 
 
-class NewestFirst(StrictCursorPagination):
-    ordering = ("-created_at", "-id")
-
-
 class BatchesView(BatchingView, ListAPIView[Batch]):
     """The caller's batches, the newest first, paged."""
 
@@ -80,6 +76,7 @@ class BatchesView(BatchingView, ListAPIView[Batch]):
     queryset = Batch.objects.none()
     serializer_class = BatchSerializer
     pagination_class = NewestFirst
+    newest_by = "created_at"
     filter_backends = []
 
     @classmethod
@@ -92,9 +89,9 @@ class BatchesView(BatchingView, ListAPIView[Batch]):
         return super().get(request, *args, **kwargs)
 
     def get_queryset(self) -> Any:
-        mine = Batch.objects.listed_for(self.request.user)
-        mine.abandoned().interrupt()
-        return mine
+        rows = Batch.objects.listed_for(self.request.user)
+        rows.abandoned().interrupt()
+        return rows
 
     @extend_schema(
         operation_id="batch",
@@ -106,110 +103,113 @@ class BatchesView(BatchingView, ListAPIView[Batch]):
                 OpenApiParameter.HEADER,
                 description="`respond-async`: accept now, run in the background.",
             ),
-            *IN_BACKGROUND,
-            OpenApiParameter("stream", bool, description="Answer as server-sent events, each item as soon as it is."),
-            OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER, description="Same key, same answer."),
+            *BACKGROUND_PARAMETERS,
+            OpenApiParameter(
+                "stream", bool, description="Respond with server-sent events, one for each item that ends."
+            ),
+            OpenApiParameter(
+                "Idempotency-Key", str, OpenApiParameter.HEADER, description="The same key gets the same response."
+            ),
         ],
         responses={
             (200, "application/json"): EnvelopeSerializer,
             (200, streams.EVENTS): EVENT_STREAM,
-            (200, streams.LINES): OpenApiResponse(OpenApiTypes.STR, "The same events, a line each."),
+            (200, streams.LINES): OpenApiResponse(OpenApiTypes.STR, "The same events, one per line."),
             202: ACCEPTED,
             **fails(400, 401, 403, 409, 413, 415, 422, 429, 503),
         },
-        examples=[ASKED, ANSWERED],
+        examples=[REQUEST_EXAMPLE, RESPONSE_EXAMPLE],
     )
     def post(self, request: Request) -> HttpResponseBase:
-        """Carry out requests side by side, each as if it had come alone."""
+        """Execute requests side by side, each as if it had been sent alone."""
         began = time.monotonic()
         settings = get_settings()
         if not settings.BATCH_ENABLED:
-            raise SwitchedOff
+            raise BatchesDisabled
         if prefers_async(request):
             return accept(request, settings)
         if is_lines(request):
-            raise NotNDJSON
-        refuse_terms(request)
-        media_type = wanted(request)
+            raise BackgroundOnly
+        refuse_background_parameters(request)
+        media_type = stream_media_type(request)
         if media_type:
             draining.refuse()
-        origin = factory_of(request._request)
-        terms = terms_of(settings, origin, began)
-        ask = asked(request, terms)
-        begun = submission.begin(ask, settings)
-        if isinstance(begun, Batch):
-            return replay(begun, media_type)
-        execution = partial(
-            Execution,
-            ask.items,
-            batch_id=begun.batch.pk,
-            origin=origin,
-            terms=terms,
-            request_id=ask.request_id,
+        factory = factory_for(request._request, settings.BATCH_ALLOWED_PATHS)
+        limits = limits_from(settings, began)
+        call = submission_from(request, factory, began, settings)
+        record = submission.begin(call, settings)
+        if isinstance(record, Batch):
+            return replay(record, media_type)
+        executor = partial(
+            BatchExecutor,
+            call.items,
+            batch_id=record.batch.pk,
+            factory=factory,
+            limits=limits,
+            request_id=call.request_id,
         )
         if media_type:
-            # What follows takes long and needs no connection.
+            # A stream takes long and needs no connection.
             give_connections_back()
-            outbox = Outbox()
-            stream = streams.BatchStream(execution(outbox=outbox), outbox, begun, media_type)
-            return streams.live(stream, media_type, in_server=origin.in_server)
-        submission.answer(execution(), begun, in_server=origin.in_server)
-        return as_json(submission.envelope(begun))
+            events = EventQueue()
+            stream = streams.BatchStream(executor(events=events), events, record, media_type)
+            return streams.live(stream, media_type, is_asgi=is_asgi(request._request))
+        submission.execute(executor(), record, is_asgi=is_asgi(request._request))
+        return as_json(submission.envelope(record))
 
 
 class BatchView(BatchingView):
     @extend_schema(operation_id="batch_detail", responses={200: BatchDetailSerializer, **fails(401, 403, 404)})
     def get(self, request: Request, batch_id: str) -> Response:
-        """One batch with its items, what was asked and what was answered; in the background, with live counts only."""
-        batch = found(request, batch_id)
+        """One batch with the requests and responses of its items; a background batch has live counts only."""
+        batch = get_batch(request, batch_id)
         kind = BackgroundBatchSerializer if batch.is_background else BatchDetailSerializer
         return Response(kind(batch).data)
 
 
-# What a request says.
+# Parameters of a request.
 
 
-def wanted(request: Request) -> str | None:
-    """Return the media type of the stream that is asked for; None for one answer at the end."""
+def stream_media_type(request: Request) -> str | None:
+    """Return the media type of the stream that the client wants; None for one response at the end."""
     accepted = [part.partition(";")[0].strip().lower() for part in request.headers.get("Accept", "").split(",")]
     kinds = [kind for kind in accepted if kind in (*streams.ENCODINGS, "application/json", "*/*")]
     kind = kinds[0] if kinds and kinds[0] in streams.ENCODINGS else None
-    asked = flag(request, "stream")
-    if asked is None:
+    wants_stream = flag(request, "stream")
+    if wants_stream is None:
         return kind
-    return (kind or streams.EVENTS) if asked else None
+    return (kind or streams.EVENTS) if wants_stream else None
 
 
-def terms_of(settings: BatchingSettings, origin: RequestFactory, began: float) -> Terms:
-    return Terms(
+def limits_from(settings: BatchingSettings, began: float) -> ExecutionLimits:
+    return ExecutionLimits(
         began=began,
         timeout=settings.BATCH_TIMEOUT,
         concurrency=settings.BATCH_CONCURRENCY,
         max_chars=settings.BATCH_MAX_BYTES,
-        rules=rules_of(settings, origin, settings.BATCH_MAX_SIZE),
     )
 
 
 def prefers_async(request: Request) -> bool:
-    """Tell whether the client wants to be answered before its batch is (RFC 7240)."""
+    """Tell whether the client wants a response before its batch ends (RFC 7240)."""
     preferences = request.headers.get("Prefer", "").lower().split(",")
     return "respond-async" in (one.partition(";")[0].strip() for one in preferences)
 
 
-def refuse_terms(request: Request) -> None:
-    """Refuse what only a background batch heeds, where one is not asked for. Raises `ValidationError`."""
-    if said := {one.name for one in IN_BACKGROUND} & request.query_params.keys():
-        sentence = "This is for batches in the background (Prefer: respond-async)."
-        raise ValidationError({name: [sentence] for name in said})
+def refuse_background_parameters(request: Request) -> None:
+    """Refuse parameters that only a background batch has. Raises `ValidationError`."""
+    if names := {one.name for one in BACKGROUND_PARAMETERS} & request.query_params.keys():
+        sentence = "This is for background batches: send Prefer: respond-async as well."
+        raise ValidationError({name: [sentence] for name in names})
 
 
-def asked(request: Request, terms: Terms) -> Submission:
+def submission_from(request: Request, factory: RequestFactory, began: float, settings: BatchingSettings) -> Submission:
     current = request_id.get()
     return Submission(
         caller=request.user,
         data=request.data,
-        items=parse.read(request.data, terms.rules),
-        began=terms.began,
+        items=parse.parse_batch(request.data, factory.allowed, max_size=settings.BATCH_MAX_SIZE),
+        began=began,
         idempotency_key=idempotency_key(request),
         request_id="" if current == "-" else current,
         client_address=request.META.get("REMOTE_ADDR") or "",
@@ -220,11 +220,11 @@ def asked(request: Request, terms: Terms) -> Submission:
 
 
 def replay(batch: Batch, media_type: str | None) -> HttpResponse:
-    response = streams.replayed(batch, media_type) if media_type else as_json(submission.stored_envelope(batch))
+    response = streams.replay(batch, media_type) if media_type else as_json(submission.stored_envelope(batch))
     response.headers["Idempotency-Replayed"] = "true"
     return response
 
 
 def as_json(content: dict[str, Any]) -> HttpResponse:
-    """Render what items were answered with as it is: DRF's renderer refuses half of a surrogate pair."""
+    """Render the bodies of responses as they are: DRF's renderer refuses half of a surrogate pair."""
     return HttpResponse(json.dumps(content), content_type="application/json")

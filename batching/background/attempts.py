@@ -1,8 +1,9 @@
-"""One attempt at an item of a background batch: how it is answered, and whether that was the last one."""
+"""Executes one attempt at an item of a background batch, and decides whether another follows."""
 
 import logging
 import random
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -11,101 +12,96 @@ from django.utils import timezone
 from django.utils.http import parse_http_date_safe
 
 from batching.background import queue
-from batching.background.queue import Claimed, Ending
+from batching.background.queue import Attempt, AttemptResult
 from batching.conf import BatchingSettings
 from batching.errors import CallerError
-from batching.items import response
-from batching.items.item import ItemResponse
-from batching.items.parse import Rules
-from batching.items.request import prepared, restored
-from batching.items.request_factory import factory_from
+from batching.items import request_factory, response
+from batching.items.item import ItemRequest, ItemResponse
 from batching.run import dispatch
 from wire.errors import sentence
 from wire.observe import tracing
 
 logger = logging.getLogger(__name__)
 
-# The view did nothing, or so it says; what else may be tried again is what may be done twice.
-UNTOUCHED = (429, 503)
-PASSING = (*UNTOUCHED, 502, 504)
-REPEATABLE = ("GET", "PUT", "DELETE")
+# By these the view says that it did nothing. After the others only an idempotent method is tried again.
+NOT_PROCESSED = (429, 503)
+TRANSIENT = (*NOT_PROCESSED, 502, 504)
+IDEMPOTENT = ("GET", "PUT", "DELETE")
 LONGEST_BACKOFF = 60.0
 
-GONE = ItemResponse(401, error=sentence(401))
+REVOKED = ItemResponse(401, error=sentence(401))
 
 
-def carried_out(claimed: Claimed, settings: BatchingSettings) -> ItemResponse:
-    """Return how a claimed item was answered, as its caller is answered. Runs in a thread of its own."""
-    if claimed.caller is None:
-        return GONE
-    origin = factory_from(claimed.batch.origin or {})
-    rules = Rules(max_size=1, allowed=settings.BATCH_ALLOWED_PATHS, script_name=origin.script_name)
-    extra = {"idempotency-key": f"{claimed.batch.pk}:{claimed.position}"}
-    if claimed.batch.request_id:
-        extra["x-request-id"] = f"{claimed.batch.request_id}/{claimed.position}"
+def execute(attempt: Attempt, settings: BatchingSettings) -> ItemResponse:
+    """Return the response to an attempt, as its caller would get it. Runs in a thread of its own."""
+    if attempt.caller is None:
+        return REVOKED
+    factory = request_factory.load(attempt.batch.origin or {}, settings.BATCH_ALLOWED_PATHS)
+    defaults = {"idempotency-key": f"{attempt.batch.pk}:{attempt.position}"}
+    if attempt.batch.request_id:
+        defaults["x-request-id"] = f"{attempt.batch.request_id}/{attempt.position}"
     try:
-        sent = prepared(restored(claimed.call), rules, extra)
+        request = factory.request(ItemRequest.load(attempt.stored_request), defaults)
     except CallerError as error:
-        return ItemResponse(error.status, error=error.message, details=error.details)
-    return dispatch.answered(
-        sent, origin, response.read, streamed=False, span=partial(span_of, claimed), caller=claimed.caller
-    )
+        return ItemResponse.from_error(error)
+    span = partial(span_of, attempt)
+    return dispatch.execute(request, response.read, streamed=False, span=span, caller=attempt.caller)
 
 
-def span_of(claimed: Claimed) -> tracing.Span:
+def span_of(attempt: Attempt) -> tracing.Span:
     """Return the span of an item, in a trace of its own: that of its batch would have 50,000 of them."""
     attributes = {
-        "batch.id": claimed.batch.pk,
-        "batch.item.position": claimed.position,
-        "batch.item.attempt": claimed.attempts,
+        "batch.id": attempt.batch.pk,
+        "batch.item.position": attempt.position,
+        "batch.item.attempt": attempt.number,
     }
-    link = (claimed.batch.origin or {}).get("traceparent", "")
+    link = (attempt.batch.origin or {}).get("traceparent", "")
     return tracing.span("item", attributes, kind="consumer", link=link)
 
 
-def conclude(endings: list[Ending], settings: BatchingSettings) -> bool:
-    """Write how items ended, or put back those that are worth another try."""
+def conclude(results: list[AttemptResult], settings: BatchingSettings) -> bool:
+    """Write final results, and put the items of the others back into the queue."""
     final = []
-    for ending in endings:
-        if worth_another(ending, settings):
-            queue.release(ending.claimed, moment_of(ending), tried=True)
+    for result in results:
+        if is_retryable(result, settings):
+            queue.release(result.attempt, retry_time(result), counts=True)
         else:
-            final.append(ending)
+            final.append(result)
     try:
         queue.finish(final, settings.BATCH_STORED_BODY_BYTES)
     except DataError:
-        logger.exception("endings=%s state=not_storable", len(final))
-        for ending in final:
-            finish_alone(ending, settings.BATCH_STORED_BODY_BYTES)
+        logger.exception("results=%s state=not_storable", len(final))
+        for result in final:
+            finish_alone(result, settings.BATCH_STORED_BODY_BYTES)
     return True
 
 
-def finish_alone(ending: Ending, room: int) -> None:
-    """Write one ending, or where the database can't hold it, that it crashed."""
+def finish_alone(result: AttemptResult, room: int) -> None:
+    """Write one result; where the database can't hold it, write that the item crashed."""
     try:
-        queue.finish([ending], room)
+        queue.finish([result], room)
     except DataError:
-        queue.finish([Ending(ending.claimed, response.CRASHED, ending.started, ending.finished, ending.at)], room)
+        queue.finish([replace(result, response=response.CRASHED)], room)
 
 
-def worth_another(ending: Ending, settings: BatchingSettings) -> bool:
-    """Tell whether an item is to be tried again: it may be done twice or did nothing, and the failure may pass."""
-    status, claimed = ending.answer.status, ending.claimed
-    if status not in PASSING or claimed.attempts >= settings.BATCH_MAX_ATTEMPTS or ending.timed_out:
+def is_retryable(result: AttemptResult, settings: BatchingSettings) -> bool:
+    """Tell whether an item is tried again: its failure may be transient, and a second call does no harm."""
+    status, attempt = result.response.status, result.attempt
+    if status not in TRANSIENT or attempt.number >= settings.BATCH_MAX_ATTEMPTS or result.timed_out:
         return False
-    return status in UNTOUCHED or restored(claimed.call).method in REPEATABLE
+    return status in NOT_PROCESSED or ItemRequest.load(attempt.stored_request).method in IDEMPOTENT
 
 
-def moment_of(ending: Ending) -> datetime:
-    """Return when an item is to be tried again: when its answer says, or twice as late each time, never all at once."""
-    backoff = min(LONGEST_BACKOFF, 2.0**ending.claimed.attempts) * random.uniform(0.5, 1.0)  # noqa: S311  # no secret
-    return timezone.now() + timedelta(seconds=max(backoff, asked_wait(ending.answer)))
+def retry_time(result: AttemptResult) -> datetime:
+    """Return when an item is tried again: after an exponential backoff with jitter, and not before its Retry-After."""
+    backoff = min(LONGEST_BACKOFF, 2.0**result.attempt.number) * random.uniform(0.5, 1.0)  # noqa: S311  # no secret
+    return timezone.now() + timedelta(seconds=max(backoff, retry_after(result.response)))
 
 
-def asked_wait(answer: ItemResponse) -> float:
-    """Return the seconds that a Retry-After asks for."""
-    said = next((value for name, value in answer.headers.items() if name.lower() == "retry-after"), "")
-    if said.isascii() and said.isdigit():
-        return float(said[:9])
-    moment = parse_http_date_safe(said)
+def retry_after(response: ItemResponse) -> float:
+    """Return the seconds of a Retry-After header; 0 without one."""
+    value = next((value for name, value in response.headers.items() if name.lower() == "retry-after"), "")
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    moment = parse_http_date_safe(value)
     return max(0.0, moment - time.time()) if moment else 0.0

@@ -1,6 +1,6 @@
-"""Wakes Celery's workers, in a project that names its Celery application in BATCH_CELERY_APP.
+"""Wakes Celery workers, in a project that names its Celery application in BATCH_CELERY_APP.
 
-Celery itself is imported only there.
+Celery itself is imported only in such a project.
 """
 
 import logging
@@ -15,27 +15,27 @@ from batching.records.writer import notify
 logger = logging.getLogger(__name__)
 
 TASK = "batching.work"
-# Messages that a batch sends at most. Where more workers are free, they find it by themselves.
+# Messages for one batch at most. Further free workers find its items by themselves.
 MOST = 100
 
 
-def call_for(batch: Batch) -> None:
-    """Call as many workers as an accepted batch can keep busy; whoever sent it doesn't wait for that."""
+def wake_for(batch: Batch) -> None:
+    """Wake as many workers as an accepted batch can keep busy, in another thread: its caller doesn't wait."""
     settings = get_settings()
     if settings.BATCH_CELERY_APP:
-        notify(partial(wake, wanted(batch.left, settings)))
+        notify(partial(wake, workers_for(batch.left, settings)))
 
 
-def wanted(items: int, settings: BatchingSettings) -> int:
+def workers_for(items: int, settings: BatchingSettings) -> int:
     return min(MOST, -(-items // settings.BATCH_BACKGROUND_CONCURRENCY))
 
 
 def wake(workers: int) -> None:
-    """Send so many messages. Where the broker can't be reached, workers look by themselves once they reach it."""
+    """Send so many messages. Without a broker, workers find the items by themselves once they reach it again."""
     app = import_string(get_settings().BATCH_CELERY_APP)
     try:
         with app.producer_or_acquire() as producer:
             for _ in range(workers):
                 app.send_task(TASK, producer=producer, retry=False, ignore_result=True)
-    except Exception:  # whatever a broker's client raises, the batch is accepted
+    except Exception:  # a broker's client raises its own errors; the batch is accepted all the same
         logger.warning("messages=%s state=not_sent", workers, exc_info=True)

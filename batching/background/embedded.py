@@ -1,4 +1,4 @@
-"""The engine that lives in a server's process, in a thread of its own."""
+"""The embedded worker: an engine in a thread of the server's process."""
 
 import asyncio
 import os
@@ -8,12 +8,12 @@ from concurrent.futures import Future
 from batching.background.engine import GRACE, Engine
 from batching.conf import BatchingSettings, get_settings
 
-# Of the time of a server's processor, what items in the background may use.
+# The share of a server's processor time that background items may use.
 SHARE = 0.5
 
 
 class EmbeddedWorker:
-    """The engine in a thread of its own."""
+    """Runs an engine in a thread of its own."""
 
     def __init__(self, settings: BatchingSettings) -> None:
         self._engine: Future[Engine] = Future()
@@ -33,48 +33,49 @@ class EmbeddedWorker:
         self._thread.join(seconds)
 
     def _run(self) -> None:
-        asyncio.run(self._work())
+        asyncio.run(self._run_engine())
 
-    async def _work(self) -> None:
+    async def _run_engine(self) -> None:
         engine = Engine(self._settings, share=SHARE)
         self._engine.set_result(engine)
         await engine.run()
 
 
-starting = threading.Lock()
-backgrounds: dict[int, EmbeddedWorker] = {}
+start_lock = threading.Lock()
+# By process: a forked one needs its own.
+workers: dict[int, EmbeddedWorker] = {}
 
 
 def start() -> None:
-    """Have this process work on background batches, if it is to."""
-    if is_working():
+    """Start the worker of this process, unless it runs or the settings leave it to other processes."""
+    if is_running():
         return
     settings = get_settings()
     if settings.BATCH_ENABLED and settings.BATCH_RUN_IN_SERVER:
-        with starting:
-            if not is_working():
-                backgrounds[os.getpid()] = EmbeddedWorker(settings)
+        with start_lock:
+            if not is_running():
+                workers[os.getpid()] = EmbeddedWorker(settings)
 
 
 def wake() -> None:
-    """Have this process, if it is to work on background batches, look at once for what there is to do."""
+    """Start the worker of this process as `start` does, and have it look for items at once."""
     start()
-    if background := backgrounds.get(os.getpid()):
-        background.wake()
+    if worker := workers.get(os.getpid()):
+        worker.wake()
 
 
-def is_working() -> bool:
-    background = backgrounds.get(os.getpid())  # one that was forked needs its own
-    return background is not None and background.is_alive
+def is_running() -> bool:
+    worker = workers.get(os.getpid())
+    return worker is not None and worker.is_alive
 
 
 def stop(seconds: float = GRACE + 1) -> None:
-    """End the engine of this process; what it couldn't finish is given back."""
-    with starting:
-        background = backgrounds.pop(os.getpid(), None)
-    if background:
-        background.stop(seconds)
+    """Stop the worker of this process, which releases unfinished items."""
+    with start_lock:
+        worker = workers.pop(os.getpid(), None)
+    if worker:
+        worker.stop(seconds)
 
 
-# Before the turn of `atexit` the interpreter closes the pools that the engine works with.
+# Not `atexit`: before it, the interpreter closes the pools that the engine uses.
 threading._register_atexit(stop)  # type: ignore[attr-defined]

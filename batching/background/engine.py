@@ -1,8 +1,8 @@
-"""What works on background batches in a process: claims items, carries them out, writes how they ended.
+"""The engine that executes background batches in a process: claims items, executes them, writes their results.
 
-It has a thread with an event loop of its own, one thread for the rows, and a thread for each item that runs, apart from
-those of batches that somebody waits for. Any number of processes may run one on the same rows; nothing is lost with any
-of them. A server has one, `run_batches` is one, and a task of Celery's workers is one for a while.
+It has a thread with an event loop, one thread for the rows, and a thread for each running item; batches whose callers
+wait have threads of their own. Any number of processes may run an engine on the same rows, and nothing is lost when one
+dies. A server runs one, so does `run_batches`, and a task of a Celery worker runs one for a while.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from batching.background import attempts, queue, reaper, webhooks
 from batching.background.fairness import RoundRobin
-from batching.background.queue import Claimed, Ending
+from batching.background.queue import Attempt, AttemptResult
 from batching.conf import BatchingSettings
 from batching.items import response
 from batching.items.item import ItemResponse
@@ -29,83 +29,80 @@ from wire.asgi.threads import Pool
 
 logger = logging.getLogger(__name__)
 
-# Seconds after which a process looks for what others have accepted.
+# Seconds after which an idle engine looks for batches that other processes have accepted.
 IDLE = 1.0
 # Seconds after a failure of the database.
 PAUSE = 1.0
-# Seconds of work that are claimed at once: items that do little cost less so, and those that do much wait nowhere.
+# Seconds of work that are claimed at once: it makes short items cheaper, and keeps long ones free for others.
 AHEAD = 0.25
 MOST_AHEAD = 32
-# Seconds that items get to end when their process does.
+# Seconds that running items get to end when the engine stops.
 GRACE = 3.0
 
-# Work that was told to end and hasn't yet; held here, so that it isn't lost before it has.
-ending: set[asyncio.Future[ItemResponse]] = set()
+# Work that is cancelled and hasn't ended yet; the event loop itself holds it only weakly.
+cancelled_tasks: set[asyncio.Future[ItemResponse]] = set()
 
 
 class Engine:
-    """Works until it is told to stop. It belongs to the event loop in which `run` is awaited.
+    """Runs until `stop`, in the event loop in which it was made.
 
-    Its items use the processor for at most `share` of the time, so that a server has the rest for its callers.
+    Its items use the processor for at most `share` of the time, which leaves the rest of a server's to its callers.
     """
 
     def __init__(self, settings: BatchingSettings, *, share: float = 1.0) -> None:
         self._settings = settings
         self._rest_factor = settings.BATCH_BACKGROUND_CONCURRENCY / share - 1 if share < 1 else 0.0
-        self._places = asyncio.Semaphore(settings.BATCH_BACKGROUND_CONCURRENCY)
+        self._slots = asyncio.Semaphore(settings.BATCH_BACKGROUND_CONCURRENCY)
         self._threads = Pool(settings.BATCH_BACKGROUND_CONCURRENCY, "batch-background")
         self._rows = Pool(1, "batch-rows")
-        self._turns = RoundRobin()
-        self._held: dict[Claimed, asyncio.Task[None]] = {}
-        self._endings: list[Ending] = []
+        self._callers = RoundRobin()
+        self._attempts: dict[Attempt, asyncio.Task[None]] = {}
+        self._results: list[AttemptResult] = []
         self._woken = asyncio.Event()
-        self._pace = 1.0
+        self._item_seconds = 1.0
         self._last_claim = math.inf
         self._stopping = False
         self._loop = asyncio.get_running_loop()
 
     async def run(self, *, drain: bool = False) -> None:
-        """Work until `stop`, or where it is to `drain` until no background batch is open."""
-        await self._work(self._is_drained if drain else never)
+        """Run until `stop`; with `drain`, until no background batch is open."""
+        await self._run(self._is_drained if drain else never)
 
     async def run_for(self, seconds: float) -> bool:
-        """Claim for so many seconds or until there is nothing to do; returns whether somebody is to go on.
-
-        It returns when what it claimed has ended.
-        """
+        """Claim items for so many seconds or until none is left, and execute them; return whether more may wait."""
         self._last_claim = time.monotonic() + seconds
-        await self._work(self._is_idle)
+        await self._run(self._is_idle)
         return self._stopping or time.monotonic() >= self._last_claim
 
-    async def _work(self, is_over: Callable[[], Awaitable[bool]]) -> None:
-        await self._tend()
-        keeper = self._loop.create_task(self._keep())
-        messenger = webhooks.Messenger(self._in_rows)
-        messages = self._loop.create_task(messenger.work())
+    async def _run(self, is_done: Callable[[], Awaitable[bool]]) -> None:
+        await self._maintain()
+        keeper = self._loop.create_task(self._keep_leases())
+        sender = webhooks.WebhookSender(self._in_rows)
+        sending = self._loop.create_task(sender.run())
         try:
             while not self._stopping:
                 if not await self._turn():
-                    if await is_over():
-                        await messenger.deliver()
+                    if await is_done():
+                        await sender.deliver()
                         break
                     await self._rest()
             await self._end()
         finally:
             keeper.cancel()
-            messages.cancel()
-            await asyncio.gather(keeper, messages, return_exceptions=True)
-            await self._in_rows(self._threads.disconnect)  # after what is still at the rows
+            sending.cancel()
+            await asyncio.gather(keeper, sending, return_exceptions=True)
+            await self._in_rows(self._threads.disconnect)  # after work that still uses the rows
             self._rows.disconnect()
             for pool in (self._threads, self._rows):
                 pool.shutdown(wait=False)
 
     def stop(self) -> None:
-        """Claim nothing more, let items end for a moment, give back what is left. May be called from any thread."""
-        with suppress(RuntimeError):  # the loop has ended already
+        """Claim no more, give running items GRACE seconds, release the rest. May be called from any thread."""
+        with suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._stop)
 
     def wake(self) -> None:
-        """Look at once for what there is to do. May be called from any thread."""
+        """Look for items at once. May be called from any thread."""
         with suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._woken.set)
 
@@ -114,112 +111,112 @@ class Engine:
         self._woken.set()
 
     async def _turn(self) -> bool:
-        """Write what has ended and claim what there is room for; returns whether anything was claimed."""
+        """Write results and claim items; return whether any was claimed."""
         self._woken.clear()
         await self._write()
         return await self._claim()
 
     async def _rest(self) -> None:
-        """Wait until there is something to do."""
+        """Wait until woken, at most IDLE seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(IDLE):
                 await self._woken.wait()
 
     async def _is_idle(self) -> bool:
-        return not self._held
+        return not self._attempts
 
     async def _is_drained(self) -> bool:
         opened = Batch.objects.open_in_background().exclude(status=Batch.Status.RECEIVING)
-        return not self._held and not await self._in_rows(opened.exists, True)
+        return not self._attempts and not await self._in_rows(opened.exists, True)
 
-    # Claiming and carrying out.
+    # Claiming and executing.
 
     async def _claim(self) -> bool:
-        """Claim as many as are soon done; returns whether there were any."""
-        ahead = self._settings.BATCH_BACKGROUND_CONCURRENCY * max(1, min(MOST_AHEAD, int(AHEAD / self._pace)))
-        room = ahead - len(self._held)
+        """Claim about AHEAD seconds of work; return whether there was any."""
+        ahead = self._settings.BATCH_BACKGROUND_CONCURRENCY * max(1, min(MOST_AHEAD, int(AHEAD / self._item_seconds)))
+        room = ahead - len(self._attempts)
         if self._stopping or room * 2 < ahead or time.monotonic() >= self._last_claim:
             return False
-        nothing: list[Claimed] = []
-        claimed = await self._in_rows(partial(queue.claim, room, self._settings.BATCH_LEASE, self._turns), nothing)
-        for one in claimed:
-            self._held[one] = self._loop.create_task(self._see_through(one), context=Context())
+        nothing: list[Attempt] = []
+        claimed = await self._in_rows(partial(queue.claim, room, self._settings.BATCH_LEASE, self._callers), nothing)
+        for attempt in claimed:
+            self._attempts[attempt] = self._loop.create_task(self._execute(attempt), context=Context())
         return bool(claimed)
 
-    async def _see_through(self, claimed: Claimed) -> None:
-        await self._places.acquire()
-        at, started = timezone.now(), time.monotonic()
-        work = asyncio.ensure_future(self._threads.sync_to_async(self._in_place)(claimed))
+    async def _execute(self, attempt: Attempt) -> None:
+        await self._slots.acquire()
+        started_at, started = timezone.now(), time.monotonic()
+        work = asyncio.ensure_future(self._threads.sync_to_async(self._in_thread)(attempt))
         try:
             done, _ = await asyncio.wait({work}, timeout=self._settings.BATCH_ITEM_TIMEOUT)
         finally:
-            # Ends what runs in an event loop. What runs in a thread keeps its place until it ends by itself.
-            ending.add(work)
-            work.add_done_callback(ending.discard)
+            # Ends a view in an event loop. One in a thread keeps its slot until it returns.
+            cancelled_tasks.add(work)
+            work.add_done_callback(cancelled_tasks.discard)
             work.cancel()
         timed_out = ItemResponse(504, error=f"Timed out after {self._settings.BATCH_ITEM_TIMEOUT:g} s")
-        answer = work.result() if done else timed_out
+        result = work.result() if done else timed_out
         finished = time.monotonic()
-        self._pace = max(0.001, 0.9 * self._pace + 0.1 * (finished - started))
-        self._endings.append(Ending(claimed, answer, started, finished, at, timed_out=not done))
+        self._item_seconds = max(0.001, 0.9 * self._item_seconds + 0.1 * (finished - started))
+        self._results.append(AttemptResult(attempt, result, started, finished, started_at, timed_out=not done))
         self._woken.set()
 
-    def _in_place(self, claimed: Claimed) -> ItemResponse:
+    def _in_thread(self, attempt: Attempt) -> ItemResponse:
         before = time.thread_time()
         try:
-            return attempts.carried_out(claimed, self._settings)
-        except Exception:  # a mistake of ours: the item is answered all the same
-            logger.exception("batch=%s position=%s state=crashed", claimed.batch.pk, claimed.position)
+            return attempts.execute(attempt, self._settings)
+        except Exception:  # an error of this app: the item gets a response all the same
+            logger.exception("batch=%s position=%s state=crashed", attempt.batch.pk, attempt.position)
             return response.CRASHED
         finally:
             with suppress(RuntimeError):  # the loop has ended
                 rest = (time.thread_time() - before) * self._rest_factor
-                self._loop.call_soon_threadsafe(self._loop.call_later, rest, self._places.release)
+                self._loop.call_soon_threadsafe(self._loop.call_later, rest, self._slots.release)
 
     # Writing.
 
     async def _write(self) -> None:
-        """Write what has ended by now; what can't be written now is held on to."""
-        endings, self._endings = self._endings, []
-        if endings and not await self._in_rows(partial(attempts.conclude, endings, self._settings), False):
-            self._endings[:0] = endings
+        """Write the results so far; those that can't be written now stay for the next turn."""
+        results, self._results = self._results, []
+        if results and not await self._in_rows(partial(attempts.conclude, results, self._settings), False):
+            self._results[:0] = results
             await asyncio.sleep(PAUSE)
             return
-        for one in endings:
-            del self._held[one.claimed]
+        for result in results:
+            del self._attempts[result.attempt]
 
-    async def _keep(self) -> None:
+    async def _keep_leases(self) -> None:
         while True:
             await asyncio.sleep(min(self._settings.BATCH_LEASE / 3, 5.0))
-            await self._tend()
+            await self._maintain()
             self._woken.set()
 
-    async def _tend(self) -> None:
-        """Prolong the leases, and look after what others have left."""
+    async def _maintain(self) -> None:
+        """Renew the leases, and run the reaper."""
         settings = self._settings
-        await self._in_rows(partial(queue.renew, list(self._held), settings.BATCH_LEASE))
-        sweep = partial(reaper.sweep, attempts=settings.BATCH_MAX_ATTEMPTS, room=settings.BATCH_STORED_BODY_BYTES)
+        await self._in_rows(partial(queue.renew, list(self._attempts), settings.BATCH_LEASE))
+        sweep = partial(reaper.sweep, max_attempts=settings.BATCH_MAX_ATTEMPTS, room=settings.BATCH_STORED_BODY_BYTES)
         await self._in_rows(sweep)
 
     async def _in_rows[T](self, work: Callable[[], T], otherwise: T | None = None) -> T:
-        """Do something in the thread of the rows; where the database fails, log it and return `otherwise`."""
+        """Run `work` in the thread of the rows; where the database fails, log it and return `otherwise`."""
         try:
             return await self._loop.run_in_executor(self._rows, work)
         except Error:
             logger.exception("engine=%s state=database_failed", os.getpid())
-            return otherwise  # type: ignore[return-value]  # callers that look at it give one
+            return otherwise  # type: ignore[return-value]  # callers that use the result give one
 
     async def _end(self) -> None:
-        """Let items end for a moment, then give back what hasn't."""
-        running = [task for task in self._held.values() if not task.done()]
+        """Give running items GRACE seconds, then release the rest."""
+        running = [task for task in self._attempts.values() if not task.done()]
         if running:
             await asyncio.wait(running, timeout=GRACE)
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         await self._write()
-        for claimed in self._held:
-            await self._in_rows(partial(queue.release, claimed, timezone.now(), tried=False))
+        for attempt in self._attempts:
+            await self._in_rows(partial(queue.release, attempt, timezone.now(), counts=False))
 
 
 async def never() -> bool:

@@ -1,8 +1,8 @@
 """The rows of background batches: the one place where their items change state.
 
-An item is claimed by a conditional update that counts up its fence, and finished by one that names the fence: whoever
-has lost his claim, because his lease was over, changes nothing any more. A transaction touches items before batches, so
-that no two wait for each other. A batch's counts are written with its items, and close it when nothing is left.
+An item is claimed by a conditional update that increments its fence, and finished by one that names the fence: a
+process whose lease has expired changes nothing any more. A transaction touches items before batches, so that no two
+wait for each other. The counts of a batch are written with its items, and close it when no item is left.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,16 +20,16 @@ from django.utils import timezone
 from batching.background.fairness import RoundRobin
 from batching.items.item import Item, ItemResponse
 from batching.models import RETRY_LIFETIME, Batch, BatchItem
-from batching.records.record import ITEM_ENDED, ITEMS, Record
+from batching.records.record import ITEM_RESPONSE_COLUMNS, ITEMS, Record
 from batching.records.writer import notify
 from batching.run import identity
-from batching.run.identity import Gone, IdentifiedCaller
+from batching.run.identity import BackgroundCaller, CallerRevoked
 from batching.signals import batch_finished, item_finished
 
 CANCELLED = ItemResponse(503, error="Not started: the batch was cancelled")
 EXPIRED = ItemResponse(504, error="Not started: the batch's time was over")
 
-# Literals where SQLite has to see that a partial index answers the question.
+# Literals, so that SQLite sees that a partial index serves the query.
 WAITING = """
     SELECT caller, id, priority FROM (
         SELECT id, caller, priority,
@@ -70,55 +70,59 @@ HELD = "state = 'running'"
 
 
 @dataclass(slots=True, eq=False)
-class Claimed:
-    """An item that this process may carry out as long as its lease lasts. `caller` is None where he is gone."""
+class Attempt:
+    """One attempt at an item, which this process may execute while its lease lasts. `caller` is None if revoked.
+
+    `number` counts the attempts at the item from 1; `stored_request` is for `ItemRequest.load`.
+    """
 
     id: int
     batch: Batch
-    caller: IdentifiedCaller | None
+    caller: BackgroundCaller | None
     position: int
     fence: int
-    attempts: int
+    number: int
     truncated: bool
-    call: str
+    stored_request: str
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """How a claimed item ended; `started` and `finished` are monotonic moments, `at` that of the day at `started`."""
+class AttemptResult:
+    """The result of an attempt; `started` and `finished` are monotonic, `started_at` is the moment of `started`."""
 
-    claimed: Claimed
-    answer: ItemResponse
+    attempt: Attempt
+    response: ItemResponse
     started: float = 0.0
     finished: float = 0.0
-    at: datetime = field(default_factory=timezone.now)
+    started_at: datetime = field(default_factory=timezone.now)
     timed_out: bool = False
 
     def values(self, room: int) -> list[Any]:
-        item = Item(self.claimed.position, None, None, answer=self.answer, started=self.started, finished=self.finished)
-        record = Record(self.claimed.batch, [item], began=self.started, room=room, began_at=self.at)
-        if self.claimed.truncated:
-            record.cut.add(item)
-        return record.ended(item)[: len(ITEM_ENDED)]
+        attempt = self.attempt
+        item = Item(attempt.position, None, None, response=self.response, started=self.started, finished=self.finished)
+        record = Record(attempt.batch, [item], began=self.started, room=room, began_at=self.started_at)
+        if attempt.truncated:
+            record.truncated.add(item)
+        return record.response_values(item)[: len(ITEM_RESPONSE_COLUMNS)]
 
 
-def rows() -> Any:
+def connection() -> Any:
     return connections[router.db_for_write(BatchItem)]
 
 
-def adapted(moment: datetime) -> Any:
-    return rows().ops.adapt_datetimefield_value(moment)
+def adapt(moment: datetime) -> Any:
+    return connection().ops.adapt_datetimefield_value(moment)
 
 
-def fetched(sql: str, *values: Any) -> list[Any]:
-    with rows().cursor() as cursor:
-        cursor.execute(sql, [adapted(value) if isinstance(value, datetime) else value for value in values])
+def fetch(sql: str, *values: Any) -> list[Any]:
+    with connection().cursor() as cursor:
+        cursor.execute(sql, [adapt(value) if isinstance(value, datetime) else value for value in values])
         return list(cursor.fetchall())
 
 
-def changed(sql: str, *values: Any) -> int:
-    with rows().cursor() as cursor:
-        cursor.execute(sql, [adapted(value) if isinstance(value, datetime) else value for value in values])
+def update(sql: str, *values: Any) -> int:
+    with connection().cursor() as cursor:
+        cursor.execute(sql, [adapt(value) if isinstance(value, datetime) else value for value in values])
         return int(cursor.rowcount)
 
 
@@ -126,98 +130,96 @@ def atomic() -> Any:
     return transaction.atomic(using=router.db_for_write(BatchItem))
 
 
-# Claiming, by turns.
+# Claiming.
 
 
-def claim(places: int, lease: float, turns: RoundRobin) -> list[Claimed]:
+def claim(count: int, lease: float, callers: RoundRobin) -> list[Attempt]:
     """Claim up to so many items for `lease` seconds."""
     now = timezone.now()
-    waiting = fetched(WAITING, now, now, places)
+    waiting = fetch(WAITING, now, now, count)
     if not waiting:
         return []
     best: dict[str, int] = {}
     for caller, _, priority in waiting:
         best.setdefault(caller, priority)
-    dealt = turns.deal(places, best, dict(fetched(RUNNING)))
-    claimed: list[Claimed] = []
+    shares = callers.share(count, best, dict(fetch(RUNNING)))
+    attempts: list[Attempt] = []
     for caller, batch_id, _ in waiting:
-        if dealt.get(caller):
-            found = claim_of(batch_id, dealt[caller], now, lease)
-            dealt[caller] -= len(found)
-            claimed += found
-    return claimed
+        if shares.get(caller):
+            claimed = claim_from(batch_id, shares[caller], now, lease)
+            shares[caller] -= len(claimed)
+            attempts += claimed
+    return attempts
 
 
-def claim_of(batch_id: str, places: int, now: datetime, lease: float) -> list[Claimed]:
-    skip_locked = "FOR UPDATE SKIP LOCKED" if rows().features.has_select_for_update_skip_locked else ""
+def claim_from(batch_id: str, count: int, now: datetime, lease: float) -> list[Attempt]:
+    skip_locked = "FOR UPDATE SKIP LOCKED" if connection().features.has_select_for_update_skip_locked else ""
     with atomic():
-        found = fetched(
-            CLAIM.format(skip_locked=skip_locked), batch_id, now, places, now, now + timedelta(seconds=lease)
-        )
+        rows = fetch(CLAIM.format(skip_locked=skip_locked), batch_id, now, count, now, now + timedelta(seconds=lease))
         Batch.objects.filter(pk=batch_id, status=Batch.Status.QUEUED).update(
             status=Batch.Status.RUNNING, started_at=now
         )
         batch = Batch.objects.select_related("owner").get(pk=batch_id)
-        caller = caller_of(batch)
+        caller = load_caller(batch)
     return [
-        Claimed(item_id, batch, caller, position, fence, attempts, bool(truncated), call)
-        for item_id, position, fence, attempts, truncated, call in sorted(found, key=lambda row: row[1])
+        Attempt(item_id, batch, caller, position, fence, number, bool(truncated), stored_request)
+        for item_id, position, fence, number, truncated, stored_request in sorted(rows, key=lambda row: row[1])
     ]
 
 
-def caller_of(batch: Batch) -> IdentifiedCaller | None:
-    with suppress(Gone):
-        return identity.caller_of(batch)
+def load_caller(batch: Batch) -> BackgroundCaller | None:
+    with suppress(CallerRevoked):
+        return identity.load(batch)
     return None
 
 
-def renew(held: Sequence[Claimed], lease: float) -> int:
-    """Prolong the leases of what this process still holds; returns of how many."""
-    if not held:
+def renew(attempts: Sequence[Attempt], lease: float) -> int:
+    """Renew the leases that this process still holds; return how many."""
+    if not attempts:
         return 0
-    pairs = ", ".join(["(%s, %s)"] * len(held))
-    values = [value for one in held for value in (one.id, one.fence)]
-    return changed(RENEW.format(pairs=pairs), timezone.now() + timedelta(seconds=lease), *values)
+    pairs = ", ".join(["(%s, %s)"] * len(attempts))
+    values = [value for attempt in attempts for value in (attempt.id, attempt.fence)]
+    return update(RENEW.format(pairs=pairs), timezone.now() + timedelta(seconds=lease), *values)
 
 
-# Ending.
+# Finishing.
 
 
-def finish(endings: Sequence[Ending], room: int) -> int:
-    """Write how items ended, and close batches that have nothing left; returns how many were still held.
+def finish(results: Sequence[AttemptResult], room: int) -> int:
+    """Write the results of attempts and close batches with no item left; return how many leases still held.
 
-    Of an item that failed the request is kept for a retry.
+    The request of an item that failed is kept for a retry.
     """
     with atomic():
-        won = [ending for ending in endings if finish_one(ending, room)]
-        counted: dict[str, list[Ending]] = {}
-        for ending in won:
-            counted.setdefault(ending.claimed.batch.pk, []).append(ending)
-        for batch_id in sorted(counted):
-            count(batch_id, counted[batch_id])
-        closed = close(sorted(counted))
-    announce([ending.claimed.id for ending in won], closed)
-    return len(won)
+        written = [result for result in results if finish_one(result, room)]
+        by_batch: dict[str, list[AttemptResult]] = {}
+        for result in written:
+            by_batch.setdefault(result.attempt.batch.pk, []).append(result)
+        for batch_id in sorted(by_batch):
+            add_counts(batch_id, by_batch[batch_id])
+        closed = close(sorted(by_batch))
+    send_signals([result.attempt.id for result in written], closed)
+    return len(written)
 
 
-def finish_one(ending: Ending, room: int) -> bool:
-    claimed = ending.claimed
-    call = None if ending.answer.succeeded else claimed.call
-    values = [*ending.values(room), call, None, claimed.id, claimed.fence]
-    return ITEMS.finish_one((*ITEM_ENDED, "call", "lease_expires_at"), ("id", "fence"), HELD, values)
+def finish_one(result: AttemptResult, room: int) -> bool:
+    attempt = result.attempt
+    stored_request = None if result.response.succeeded else attempt.stored_request
+    values = [*result.values(room), stored_request, None, attempt.id, attempt.fence]
+    return ITEMS.finish_one((*ITEM_RESPONSE_COLUMNS, "call", "lease_expires_at"), ("id", "fence"), HELD, values)
 
 
-def count(batch_id: str, endings: Sequence[Ending]) -> None:
-    succeeded = sum(ending.answer.succeeded for ending in endings)
-    longest = max(ending.finished - ending.started for ending in endings)
+def add_counts(batch_id: str, results: Sequence[AttemptResult]) -> None:
+    succeeded = sum(result.response.succeeded for result in results)
+    longest = max(result.finished - result.started for result in results)
     slowest = Greatest(Coalesce("slowest", 0.0, output_field=FloatField()), Value(longest, output_field=FloatField()))
     Batch.objects.filter(pk=batch_id).update(
-        succeeded=F("succeeded") + succeeded, failed=F("failed") + len(endings) - succeeded, slowest=slowest
+        succeeded=F("succeeded") + succeeded, failed=F("failed") + len(results) - succeeded, slowest=slowest
     )
 
 
 def close(batch_ids: Iterable[str]) -> list[Batch]:
-    """Close those of these batches, whose rows the transaction holds, that have nothing left; returns them."""
+    """Close the batches that have no item left, and return them; the transaction holds their rows."""
     now = timezone.now()
     closed = []
     for batch in Batch.objects.filter(pk__in=batch_ids, finished_at=None):
@@ -237,34 +239,34 @@ def final_status(batch: Batch) -> Batch.Status:
     return Batch.Status.EXPIRED if batch.expired else Batch.Status.COMPLETED
 
 
-def release(claimed: Claimed, not_before: datetime, *, tried: bool) -> bool:
-    """Put an item back into the queue; where it wasn't `tried`, the attempt doesn't count."""
-    return changed(RELEASE, not_before, 0 if tried else 1, claimed.id, claimed.fence) == 1
+def release(attempt: Attempt, not_before: datetime, *, counts: bool) -> bool:
+    """Put an item back into the queue; `counts` tells whether the attempt counts."""
+    return update(RELEASE, not_before, 0 if counts else 1, attempt.id, attempt.fence) == 1
 
 
-def announce(item_ids: Sequence[int], closed: Sequence[Batch]) -> None:
-    """Send the signals, in a thread for that."""
+def send_signals(item_ids: Sequence[int], closed: Sequence[Batch]) -> None:
+    """Send the signals, in their own thread."""
     if item_ids and item_finished.has_listeners(BatchItem):
-        notify(partial(tell_of_items, item_ids))
+        notify(partial(send_item_finished, item_ids))
     for batch in closed:
         if batch_finished.has_listeners(Batch):
-            notify(partial(tell_of_batch, batch))
+            notify(partial(send_batch_finished, batch))
 
 
-def tell_of_batch(batch: Batch) -> None:
+def send_batch_finished(batch: Batch) -> None:
     batch_finished.send_robust(Batch, batch=batch)
 
 
-def tell_of_items(item_ids: Sequence[int]) -> None:
+def send_item_finished(item_ids: Sequence[int]) -> None:
     for item in BatchItem.objects.filter(pk__in=item_ids).defer("call").select_related("batch"):
         item_finished.send_robust(BatchItem, batch=item.batch, item=item)
 
 
-# What ends without being carried out.
+# Ending items that haven't started.
 
 
 def cancel(batch: Batch) -> None:
-    """Start nothing more of a batch; what has started may end. A second call changes nothing."""
+    """Start no more items of a batch; those that have started may end. A second call changes nothing."""
     stoppable = (Batch.Status.QUEUED, Batch.Status.RUNNING)
     Batch.objects.filter(pk=batch.pk, status__in=stoppable).update(status=Batch.Status.CANCELLING)
     drop_cancelled(batch.pk)
@@ -279,15 +281,20 @@ def drop_expired(batch_id: str) -> None:
     drop(batch_id, BatchItem.State.EXPIRED, EXPIRED, status__in=open_ones, expires_at__lte=timezone.now())
 
 
-def drop(batch_id: str, state: BatchItem.State, answer: ItemResponse, **still: Any) -> None:
-    """End what waits in a batch that is `still` so."""
-    kept = {} if state == BatchItem.State.EXPIRED else {"call": None}
+def drop(batch_id: str, state: BatchItem.State, response: ItemResponse, **condition: Any) -> None:
+    """End the waiting items of a batch for which `condition` holds."""
+    fields = {} if state == BatchItem.State.EXPIRED else {"call": None}
     with atomic():
-        ids = Batch.objects.filter(pk=batch_id, **still).values("pk")
+        ids = Batch.objects.filter(pk=batch_id, **condition).values("pk")
         dropped = BatchItem.objects.filter(batch__in=ids, state=BatchItem.State.QUEUED).update(
-            state=state, status=answer.status, error=answer.error, finished_at=timezone.now(), duration=0.0, **kept
+            state=state,
+            status=response.status,
+            error=response.error,
+            finished_at=timezone.now(),
+            duration=0.0,
+            **fields,
         )
         name = "expired" if state == BatchItem.State.EXPIRED else "cancelled"
         Batch.objects.filter(pk=batch_id).update(**{name: F(name) + dropped})
         closed = close([batch_id])
-    announce([], closed)
+    send_signals([], closed)

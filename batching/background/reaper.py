@@ -1,6 +1,6 @@
-"""What somebody has to look after: leases and times that are over, and what was kept long enough.
+"""The reaper: returns expired leases to the queue, and ends or deletes what is over.
 
-Every process that works on items does, and it does no harm twice.
+Each process that executes background items runs it; two at once do no harm.
 """
 
 from datetime import datetime
@@ -9,18 +9,18 @@ from typing import Any
 from django.utils import timezone
 
 from batching.background import queue
-from batching.background.queue import RELEASE, Claimed, Ending
+from batching.background.queue import RELEASE, Attempt, AttemptResult
 from batching.items.item import ItemResponse
 from batching.models import Batch, BatchItem
 from batching.records.rows import SLICE
 
-GAVE_UP = ItemResponse(503, error="Gave up: the processes that worked on it died")
+PROCESSES_DIED = ItemResponse(503, error="Gave up: the processes that worked on it died")
 
 
-def sweep(*, attempts: int, room: int) -> None:
-    """End what is over, and put back what dead processes held."""
+def sweep(*, max_attempts: int, room: int) -> None:
+    """Reap expired leases, and end cancelled, expired and half-received batches."""
     now = timezone.now()
-    reap(attempts, room)
+    reap(max_attempts, room)
     opened = Batch.objects.open_in_background()
     for batch_id in opened.filter(status=Batch.Status.CANCELLING).values_list("pk", flat=True):
         queue.drop_cancelled(batch_id)
@@ -28,34 +28,35 @@ def sweep(*, attempts: int, room: int) -> None:
         queue.drop_expired(batch_id)
     for batch in opened.filter(status=Batch.Status.RECEIVING, lease_expires_at__lt=now):
         forget(batch, lease_expires_at__lt=now)
-    forget_calls(now)
+    forget_requests(now)
 
 
-def reap(attempts: int, room: int) -> None:
-    """Put back into the queue what was claimed by processes that died; give up what was tried often enough."""
+def reap(max_attempts: int, room: int) -> None:
+    """Put items whose lease has expired back into the queue; after the last attempt, end them."""
     dead = BatchItem.objects.filter(lease_expires_at__lt=timezone.now(), state=BatchItem.State.RUNNING)
     for item in dead.select_related("batch").order_by("pk")[:SLICE]:
-        # Its lease may have been prolonged since it was read.
+        # The lease may have been renewed since the row was read.
         now = timezone.now()
-        if item.attempts < attempts:
-            queue.changed(f"{RELEASE} AND lease_expires_at < %s", now, 0, item.pk, item.fence, now)
+        if item.attempts < max_attempts:
+            queue.update(f"{RELEASE} AND lease_expires_at < %s", now, 0, item.pk, item.fence, now)
         elif dead.filter(pk=item.pk, fence=item.fence, lease_expires_at__lt=now).exists():
-            held = Claimed(
+            attempt = Attempt(
                 item.pk, item.batch, None, item.position, item.fence, item.attempts, item.truncated, item.call or ""
             )
-            queue.finish([Ending(held, GAVE_UP)], room)
+            queue.finish([AttemptResult(attempt, PROCESSES_DIED)], room)
 
 
-def forget(batch: Batch, **still: Any) -> None:
-    """Delete a batch that was never accepted, and is `still` so."""
+def forget(batch: Batch, **condition: Any) -> None:
+    """Delete a batch that was never accepted, if `condition` holds."""
     with queue.atomic():
-        # Deleting asks what there is first: unless it is held from here on, it could be accepted in between.
-        for unaccepted in Batch.objects.select_for_update().filter(pk=batch.pk, status=Batch.Status.RECEIVING, **still):
-            unaccepted.delete()
+        # `delete` reads the rows first: without the lock, the batch could be accepted in between.
+        unaccepted = Batch.objects.filter(pk=batch.pk, status=Batch.Status.RECEIVING, **condition)
+        for row in unaccepted.select_for_update():
+            row.delete()
 
 
-def forget_calls(now: datetime) -> None:
-    """Delete the requests that were kept for a retry long enough."""
+def forget_requests(now: datetime) -> None:
+    """Delete stored requests that can't be retried any more."""
     over = Batch.objects.filter(retry_before__lt=now)
     for batch_id in over.values_list("pk", flat=True)[:SLICE]:
         BatchItem.objects.filter(batch=batch_id, call__isnull=False).update(call=None)

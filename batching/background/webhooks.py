@@ -1,7 +1,7 @@
-"""Tells callers that their background batches have ended: signed, once at least, and nowhere inside the network.
+"""Webhooks at the end of background batches: signed, at least once, and never to an address inside the network.
 
-Message, headers and signature are those of https://www.standardwebhooks.com. What is still to be told stands in the
-rows: every process that works on background batches tells it, and goes on with what others had begun when they died.
+Message, headers and signature follow https://www.standardwebhooks.com. Pending webhooks are rows: each process that
+runs an engine sends them, also those that another process had begun when it died.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import Any
 
 from django.conf import settings as project
@@ -25,49 +26,48 @@ from batching.models import Batch, Webhook
 
 logger = logging.getLogger(__name__)
 
-# Seconds between two looks at what is to be told.
+# Seconds between two reads of pending webhooks.
 PACE = 1.0
-# Messages on their way at once from a process, and the seconds that one may take.
+# Messages that a process sends at once, and the seconds of one.
 SIDE_BY_SIDE = 10
 TIMEOUT = 10.0
-# Seconds after which an attempt that nothing was heard of counts as failed: its process died.
+# Seconds after which an attempt without a result counts as failed: its process died.
 LEASE = 30.0
-# Seconds from each attempt that failed to the next one. After the last one nothing more is tried.
+# Seconds from each failed attempt to the next; after the last, the webhook has failed.
 BACKOFF = (5, 60, 300, 1_800, 7_200, 18_000, 36_000)
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 MAX_CHARS = 2_000
-GONE = 410
 
 InRows = Callable[[Callable[[], Any], Any], Awaitable[Any]]
 
 
-def allowed(address: str, settings: BatchingSettings) -> URL:
-    """Return where a caller wants to be told, if that may be. Raises `BadWebhook`."""
+def check_url(address: str, settings: BatchingSettings) -> URL:
+    """Return the URL of a webhook, if it is allowed. Raises `BadWebhook`."""
     if not settings.BATCH_WEBHOOK_HOSTS:
-        raise BadWebhook("Nobody can be told here (BATCH_WEBHOOK_HOSTS is empty).")
+        raise BadWebhook("Webhooks are disabled: set BATCH_WEBHOOK_HOSTS.")
     try:
         url = URL(address)
     except ValueError:
-        raise BadWebhook("This isn't a web address.") from None
+        raise BadWebhook("This is not a URL.") from None
     if len(address) > MAX_CHARS:
         raise BadWebhook(f"This may have {MAX_CHARS} characters.")
     if not is_local(url) and (url.scheme, url.port) != ("https", 443):
-        raise BadWebhook("This has to be an https address, at port 443.")
+        raise BadWebhook("This has to be an https URL at port 443.")
     if url.user is not None or url.password is not None:
-        raise BadWebhook("A user or password can't be in it.")
+        raise BadWebhook("This may not contain a user or password.")
     if not validate_host(url.raw_host or "", settings.BATCH_WEBHOOK_HOSTS):
-        raise BadWebhook("This host may not be told here (BATCH_WEBHOOK_HOSTS).")
+        raise BadWebhook("This host is not allowed: add it to BATCH_WEBHOOK_HOSTS.")
     return url
 
 
 def is_local(url: URL) -> bool:
-    """Tell whether it is a developer's own machine, where plain http and any port will do."""
+    """Tell whether a URL is on a developer's own machine, where plain http and any port are fine."""
     return bool(project.DEBUG) and url.scheme == "http" and url.raw_host in LOOPBACK
 
 
 def message(batch: Batch) -> str:
-    """Return what is told of a batch; the same at each attempt."""
+    """Return the message about a batch; it is the same at each attempt."""
     ended = batch.finished_at or timezone.now()
     return json.dumps(
         {
@@ -79,7 +79,7 @@ def message(batch: Batch) -> str:
 
 
 def headers(batch_id: str, content: str, secret: str) -> dict[str, str]:
-    """Return the headers of an attempt that is made now. A batch is told of once, so that its id is the message's."""
+    """Return the headers of an attempt made now. A batch has one message, whose id is the batch's."""
     now = datetime.now(UTC)
     return {
         "Content-Type": "application/json",
@@ -92,29 +92,29 @@ def headers(batch_id: str, content: str, secret: str) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an attempt failed; after one that is `final` nothing more is tried."""
+    """Why an attempt failed; after a `final` one none follows."""
 
     reason: str
     final: bool = False
 
 
-async def told(webhook: Webhook, content: str, settings: BatchingSettings) -> Failure | None:
-    """Send a message once."""
+async def send(webhook: Webhook, content: str, settings: BatchingSettings) -> Failure | None:
+    """Send a message once; return the failure, if there is one."""
     import aiohttp  # it takes half a second to import
 
     from wire.outbound import PUBLIC, AddressPolicy, NoSuchHost, NotAllowed, http_request, is_loopback
 
     try:
-        url = allowed(webhook.url, settings)
+        url = check_url(webhook.url, settings)
         reach = AddressPolicy(is_loopback) if is_local(url) else PUBLIC
         signed = headers(webhook.batch_id, content, settings.BATCH_WEBHOOK_SECRET)
         async with (
             asyncio.timeout(TIMEOUT),
             http_request("POST", url, reach, headers=signed, content=content.encode()) as response,
         ):
-            return None if 200 <= response.status < 300 else refused(response.status)
+            return None if 200 <= response.status < 300 else failure_of(response.status)
     except BadWebhook:
-        return Failure("It may not be told any more.", final=True)
+        return Failure("Its URL is no longer allowed.", final=True)
     except NotAllowed:
         return Failure("Its address isn't public.")
     except NoSuchHost:
@@ -125,30 +125,30 @@ async def told(webhook: Webhook, content: str, settings: BatchingSettings) -> Fa
         return Failure("It can't be reached.")
 
 
-def refused(status: int) -> Failure:
-    return Failure(f"It answered {status}.", final=status == GONE)
+def failure_of(status: int) -> Failure:
+    return Failure(f"It answered {status}.", final=status == HTTPStatus.GONE)
 
 
 # The rows.
 
 
 def claim() -> list[tuple[Webhook, str]]:
-    """Begin the attempts that are due; returns them with what is to be told."""
+    """Begin the attempts that are due; return them with their messages."""
     until = timezone.now() + timedelta(seconds=LEASE)
     due = list(Webhook.objects.due().select_related("batch")[:SIDE_BY_SIDE])
-    return [(one, message(one.batch)) for one in due if may_try(one) and one.claim(until)]
+    return [(one, message(one.batch)) for one in due if has_attempt_left(one) and one.claim(until)]
 
 
-def may_try(webhook: Webhook) -> bool:
-    """Tell whether there is an attempt left; the last one may have died with its process."""
+def has_attempt_left(webhook: Webhook) -> bool:
+    """Tell whether an attempt is left; fail the webhook where the last one died with its process."""
     if webhook.attempts <= len(BACKOFF):
         return True
-    webhook.give_up(webhook.error or "The processes that tried it died.")
+    webhook.give_up(webhook.error or "The processes that sent it died.")
     return False
 
 
-def note(webhook: Webhook, failure: Failure | None) -> None:
-    """Write how an attempt went."""
+def record(webhook: Webhook, failure: Failure | None) -> None:
+    """Write the result of an attempt."""
     if failure is None:
         webhook.deliver()
     elif failure.final or webhook.attempts > len(BACKOFF):
@@ -161,32 +161,32 @@ def note(webhook: Webhook, failure: Failure | None) -> None:
     )
 
 
-class Messenger:
-    """Tells what there is to tell.
+class WebhookSender:
+    """Sends pending webhooks.
 
-    `in_rows` does its first argument in the thread of the rows, and returns its second where the database fails.
+    `in_rows` calls its first argument in the thread of the rows, and returns its second where the database fails.
     """
 
     def __init__(self, in_rows: InRows) -> None:
         self._in_rows = in_rows
         self._busy = asyncio.Lock()
 
-    async def work(self) -> None:
-        """Deliver until cancelled; what was on its way then is sent again by another process."""
+    async def run(self) -> None:
+        """Deliver until cancelled; another process repeats the unfinished attempts."""
         while True:
             await self.deliver()
             await asyncio.sleep(PACE)
 
     async def deliver(self) -> None:
-        """Make the attempts that are due now, side by side."""
+        """Make the attempts that are due, side by side."""
         async with self._busy, asyncio.TaskGroup() as group:
             for webhook, content in await self._in_rows(claim, []):
                 group.create_task(self._attempt(webhook, content))
 
     async def _attempt(self, webhook: Webhook, content: str) -> None:
         try:
-            failure = await told(webhook, content, get_settings())
-        except Exception:  # a mistake of ours: the others are told all the same
+            failure = await send(webhook, content, get_settings())
+        except Exception:  # an error of this app: the other webhooks are sent all the same
             logger.exception("batch=%s webhook=crashed", webhook.batch_id)
             failure = Failure("It failed.")
-        await self._in_rows(lambda: note(webhook, failure), None)
+        await self._in_rows(lambda: record(webhook, failure), None)

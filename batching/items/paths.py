@@ -1,4 +1,4 @@
-"""What an item's path may be: on this host, in plain sight, under one of the allowed prefixes."""
+"""The paths that items may call: local, unambiguous, under one of the allowed prefixes."""
 
 import re
 from collections.abc import Iterable
@@ -10,37 +10,45 @@ from django.urls import Resolver404, resolve
 from batching.errors import CallerError
 
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
-# What a path or a query may hold as it is (RFC 3986); everything else is percent-encoded.
+# Characters that a path or a query holds as they are (RFC 3986); all others are percent-encoded.
 PLAIN = "/?:@!$&'()*+,;=~%-._"
 
 
 class BadPath(CallerError):
-    """The path leads out of what a batch may call, or could be read in more than one way."""
+    """The path is outside the allowed prefixes, or could be read in more than one way."""
 
     message = "The path isn't allowed."
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An item's path: decoded, from after the prefix that the project is mounted at; and its query, encoded."""
+    """An item's path, decoded and without the prefix at which the project is mounted; and its query, encoded."""
 
     path_info: str
     query: str
 
 
-def read(text: str, *, script_name: str, allowed: Iterable[str]) -> Target:
-    """Return where a path leads; the project's own prefix may stand before it or be left out. Raises `BadPath`."""
-    raw, _, query = text.partition("?")
-    path = decoded(raw)
-    check(text, path)
-    prefix = script_name.rstrip("/")
-    path_info = path[len(prefix) :] if prefix and path.startswith(f"{prefix}/") else path
-    if not any(is_under(path_info, one) for one in allowed):
-        raise BadPath(f"The path has to be under one of these: {', '.join(allowed)}.")
-    return Target(path_info, quote(query, safe=PLAIN))
+class AllowedPaths:
+    """The prefixes of the paths that items may call, in a project that is mounted at `script_name`."""
+
+    def __init__(self, prefixes: Iterable[str], script_name: str = "") -> None:
+        self.prefixes = tuple(prefixes)
+        self.script_name = script_name
+
+    def target(self, path: str) -> Target:
+        """Return the target of a path, which may include the project's own prefix. Raises `BadPath`."""
+        raw, _, query = path.partition("?")
+        path_info = decode(raw)
+        check(path, path_info)
+        prefix = self.script_name.rstrip("/")
+        if prefix and path_info.startswith(f"{prefix}/"):
+            path_info = path_info[len(prefix) :]
+        if not any(is_under(path_info, one) for one in self.prefixes):
+            raise BadPath(f"The path has to be under one of these: {', '.join(self.prefixes)}.")
+        return Target(path_info, quote(query, safe=PLAIN))
 
 
-def decoded(raw: str) -> str:
+def decode(raw: str) -> str:
     try:
         return unquote(raw, errors="strict")
     except UnicodeDecodeError:
@@ -48,7 +56,7 @@ def decoded(raw: str) -> str:
 
 
 def check(text: str, path: str) -> None:
-    """Refuse a path (as it was written, and decoded) that isn't local and absolute, whatever its prefix."""
+    """Refuse a path, given as it came and decoded, that isn't local and absolute."""
     if not text.startswith("/"):
         raise BadPath("The path has to begin with a slash.")
     if CONTROL.search(text) or CONTROL.search(path):
@@ -63,16 +71,16 @@ def is_under(path: str, prefix: str) -> bool:
     return path == prefix or path.startswith(prefix if prefix.endswith("/") else f"{prefix}/")
 
 
-def leads_elsewhere(target: Target, harmless: Target) -> bool:
-    """Tell whether a value's slashes make a path resolve to another route than it would without them.
+def changes_route(target: Target, placeholder: Target) -> bool:
+    """Tell whether the slashes in a value make a path resolve to another route than `placeholder`, without them.
 
-    Django decodes `%2F` before it resolves, so encoding alone doesn't keep a value within its place in the path.
+    Django decodes `%2F` before it resolves, so encoding alone doesn't keep a value within its segment.
     """
-    there = route(target.path_info)
-    return there is not None and there != route(harmless.path_info)
+    route = route_of(target.path_info)
+    return route is not None and route != route_of(placeholder.path_info)
 
 
-def route(path_info: str) -> str | None:
+def route_of(path_info: str) -> str | None:
     try:
         return resolve(path_info).route
     except Resolver404:

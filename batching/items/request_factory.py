@@ -1,8 +1,8 @@
-"""Where a batch came from: makes the requests of its items, each as its caller would have sent it alone."""
+"""Makes the requests of a batch's items, each as the batch's caller would have sent it alone."""
 
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from io import BytesIO
 from typing import Any, cast
 from urllib.parse import quote
@@ -12,92 +12,141 @@ from django.core.handlers.asgi import ASGIRequest
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest
 
-from batching.items.paths import PLAIN, Target
+from batching.errors import BadItem
+from batching.items.item import ItemRequest
+from batching.items.paths import PLAIN, AllowedPaths, Target
 
-# What belongs to one request and not to its caller. Everything else (credentials, cookies, proxies' headers) is kept.
-OWN_HEADERS = {
+# Headers that belong to one request and not to its caller. All others (credentials, cookies, proxies' headers) pass on.
+PER_REQUEST_HEADERS = {
     *("accept", "accept-encoding", "content-encoding", "content-length", "content-type", "expect", "idempotency-key"),
     *("if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "last-event-id", "prefer"),
     *("range", "te", "trailer", "transfer-encoding", "upgrade", "x-request-id"),
 }
-
-# What is kept of the request of a background batch, to make the requests of its items: no credentials.
-KEPT_HEADERS = {
+# Headers of a background batch's request that its items get as well: no credentials.
+STORED_HEADERS = {
     *("accept-language", "forwarded", "host", "user-agent", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port"),
     *("x-forwarded-proto", "x-real-ip"),
 }
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedRequest:
-    """An item's request in the form in which it travels. `headers` have lower-case names."""
-
-    method: str
-    target: Target
-    headers: Mapping[str, str] = field(default_factory=dict)
-    content: bytes = b""
-
-
 class RequestFactory(ABC):
-    """The request that a batch came with. `in_server`: its server has an event loop (ASGI)."""
+    """Makes the requests of items from the request that their batch came with."""
 
-    script_name: str
-    in_server: bool
+    def __init__(self, request: HttpRequest, prefixes: Iterable[str]) -> None:
+        self.allowed = AllowedPaths(prefixes, script_name=request.META["SCRIPT_NAME"])
+
+    def request(self, item: ItemRequest, defaults: Mapping[str, str]) -> HttpRequest:
+        """Return a new request from the same caller; an item's headers win over `defaults`. Raises `CallerError`."""
+        headers = {**defaults, **item.headers}
+        content = b""
+        if item.has_body:
+            content = encode_body(item, headers)
+            headers["content-length"] = str(len(content))
+        return self._make(item.method, self.allowed.target(item.path), headers, content)
 
     @abstractmethod
-    def request(self, sent: PreparedRequest) -> HttpRequest:
-        """Return a fresh request from the same caller."""
-
-    @abstractmethod
-    def signal(self, request: HttpRequest) -> dict[str, Any]:
-        """Return what Django's `request_started` carries for a request."""
+    def _make(self, method: str, target: Target, headers: Mapping[str, str], content: bytes) -> HttpRequest:
+        """Return a request; `headers` have lower-case names."""
 
 
 class ASGIRequestFactory(RequestFactory):
-    in_server = True
-
-    def __init__(self, request: ASGIRequest) -> None:
+    def __init__(self, request: ASGIRequest, prefixes: Iterable[str]) -> None:
+        super().__init__(request, prefixes)
         self.request_class = type(request)
         self.scope = request.scope
-        self.script_name = request.META["SCRIPT_NAME"]
-        self.kept = [
+        self.shared_headers = [
             (name, value)
             for name, value in request.scope.get("headers", [])
-            if name.decode("latin-1").lower() not in OWN_HEADERS
+            if name.decode("latin-1").lower() not in PER_REQUEST_HEADERS
         ]
 
-    def request(self, sent: PreparedRequest) -> ASGIRequest:
-        overridden = {name.encode("latin-1") for name in sent.headers}
-        own = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in sent.headers.items()]
-        path = self.script_name.rstrip("/") + sent.target.path_info
+    def _make(self, method: str, target: Target, headers: Mapping[str, str], content: bytes) -> ASGIRequest:
+        own = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        overridden = {name for name, _ in own}
+        path = self.allowed.script_name.rstrip("/") + target.path_info
         scope = {
             **self.scope,
-            "method": sent.method,
+            "method": method,
             "path": path,
             "raw_path": quote(path, safe=PLAIN).encode("ascii"),
-            "query_string": sent.target.query.encode("ascii"),
-            "headers": [pair for pair in self.kept if pair[0] not in overridden] + own,
+            "query_string": target.query.encode("ascii"),
+            "headers": [pair for pair in self.shared_headers if pair[0] not in overridden] + own,
         }
-        return self.request_class(scope, BytesIO(sent.content))
-
-    def signal(self, request: HttpRequest) -> dict[str, Any]:
-        return {"scope": cast(ASGIRequest, request).scope}
+        return self.request_class(scope, BytesIO(content))
 
 
-def kept(request: HttpRequest) -> dict[str, Any]:
-    """Return what the items of a background batch need to know of its request, as JSON."""
+class WSGIRequestFactory(RequestFactory):
+    def __init__(self, request: WSGIRequest, prefixes: Iterable[str]) -> None:
+        super().__init__(request, prefixes)
+        self.request_class = type(request)
+        self.shared_environ = {name: value for name, value in request.environ.items() if not is_per_request(name)}
+
+    def _make(self, method: str, target: Target, headers: Mapping[str, str], content: bytes) -> WSGIRequest:
+        path = quote(self.allowed.script_name.rstrip("/") + target.path_info, safe=PLAIN)
+        environ = {
+            **self.shared_environ,
+            **{variable(name): value for name, value in headers.items()},
+            "REQUEST_METHOD": method,
+            # PEP 3333: the bytes of the decoded path, each as one character.
+            "PATH_INFO": target.path_info.encode().decode("latin-1"),
+            "QUERY_STRING": target.query,
+            "REQUEST_URI": f"{path}?{target.query}" if target.query else path,
+            "wsgi.input": BytesIO(content),
+        }
+        return self.request_class(environ)
+
+
+def factory_for(request: HttpRequest, prefixes: Iterable[str]) -> RequestFactory:
+    if isinstance(request, ASGIRequest):
+        return ASGIRequestFactory(request, prefixes)
+    return WSGIRequestFactory(cast(WSGIRequest, request), prefixes)
+
+
+def is_asgi(request: HttpRequest) -> bool:
+    """Tell whether a request's server has an event loop."""
+    return isinstance(request, ASGIRequest)
+
+
+def encode_body(item: ItemRequest, headers: dict[str, str]) -> bytes:
+    """Return a body as bytes: JSON, or the string itself where the item's Content-Type is another."""
+    kind = headers.setdefault("content-type", "application/json").partition(";")[0].strip().lower()
+    if kind == "application/json" or kind.endswith("+json"):
+        return json.dumps(item.body, ensure_ascii=False).encode(errors="surrogatepass")
+    if not isinstance(item.body, str):
+        raise BadItem(f"With the Content-Type {kind} this has to be a string.", field="body")
+    return item.body.encode(errors="surrogatepass")
+
+
+def is_per_request(name: str) -> bool:
+    """Tell whether an environment variable belongs to one request and not to its caller."""
+    return (name.startswith("HTTP_") and name[5:].lower().replace("_", "-") in PER_REQUEST_HEADERS) or name in {
+        *("CONTENT_LENGTH", "CONTENT_TYPE", "RAW_URI", "PATH_TRANSLATED", "wsgi.file_wrapper"),
+        *("SCRIPT_URL", "REDIRECT_URL"),  # of Apache's mod_rewrite
+    }
+
+
+def variable(header: str) -> str:
+    name = header.upper().replace("-", "_")
+    return name if name in ("CONTENT_LENGTH", "CONTENT_TYPE") else f"HTTP_{name}"
+
+
+# The request of a background batch, stored as JSON until its items are executed.
+
+
+def dump(request: HttpRequest) -> dict[str, Any]:
+    """Return the parts of a background batch's request that its items need."""
     meta = request.META
     return {
         "scheme": request.scheme,
         "server": [meta.get("SERVER_NAME", ""), int(meta.get("SERVER_PORT") or 0)],
         "client": [meta.get("REMOTE_ADDR") or "", int(meta.get("REMOTE_PORT") or 0)],
         "root_path": meta["SCRIPT_NAME"],
-        "headers": {name: value for name, value in request.headers.items() if name.lower() in KEPT_HEADERS},
+        "headers": {name: value for name, value in request.headers.items() if name.lower() in STORED_HEADERS},
     }
 
 
-def own() -> dict[str, Any]:
-    """Return the same for a batch that came with no request: its items find themselves at the project's first host."""
+def dump_default() -> dict[str, Any]:
+    """Return the same for a batch without a request: its items call the first host of ALLOWED_HOSTS."""
     host = next((name.lstrip(".") for name in settings.ALLOWED_HOSTS if name != "*"), "localhost")
     secure = settings.SECURE_SSL_REDIRECT
     return {
@@ -109,54 +158,8 @@ def own() -> dict[str, Any]:
     }
 
 
-def factory_from(kept: dict[str, Any]) -> RequestFactory:
-    """Return the origin of a background batch, whichever kind of server it came through."""
-    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in kept["headers"].items()]
+def load(stored: dict[str, Any], prefixes: Iterable[str]) -> RequestFactory:
+    """Return the factory of a background batch, which is an ASGI one whatever its server was."""
+    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in stored["headers"].items()]
     scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/", "query_string": b""}
-    return ASGIRequestFactory(ASGIRequest({**scope, **kept, "headers": headers}, BytesIO()))
-
-
-class WSGIRequestFactory(RequestFactory):
-    in_server = False
-
-    def __init__(self, request: WSGIRequest) -> None:
-        self.request_class = type(request)
-        self.script_name = request.META["SCRIPT_NAME"]
-        self.kept = {name: value for name, value in request.environ.items() if not is_own(name)}
-
-    def request(self, sent: PreparedRequest) -> WSGIRequest:
-        path = quote(self.script_name.rstrip("/") + sent.target.path_info, safe=PLAIN)
-        environ = {
-            **self.kept,
-            **{variable(name): value for name, value in sent.headers.items()},
-            "REQUEST_METHOD": sent.method,
-            # PEP 3333: the bytes of the decoded path, each as one character.
-            "PATH_INFO": sent.target.path_info.encode().decode("latin-1"),
-            "QUERY_STRING": sent.target.query,
-            "REQUEST_URI": f"{path}?{sent.target.query}" if sent.target.query else path,
-            "wsgi.input": BytesIO(sent.content),
-        }
-        return self.request_class(environ)
-
-    def signal(self, request: HttpRequest) -> dict[str, Any]:
-        return {"environ": cast(WSGIRequest, request).environ}
-
-
-def is_own(name: str) -> bool:
-    """Tell whether an environment variable belongs to one request and not to its caller."""
-    return (name.startswith("HTTP_") and name[5:].lower().replace("_", "-") in OWN_HEADERS) or name in {
-        *("CONTENT_LENGTH", "CONTENT_TYPE", "RAW_URI", "PATH_TRANSLATED", "wsgi.file_wrapper"),
-    }
-
-
-def variable(header: str) -> str:
-    name = header.upper().replace("-", "_")
-    return name if name in ("CONTENT_LENGTH", "CONTENT_TYPE") else f"HTTP_{name}"
-
-
-def factory_of(request: HttpRequest) -> RequestFactory:
-    return (
-        ASGIRequestFactory(request)
-        if isinstance(request, ASGIRequest)
-        else WSGIRequestFactory(cast(WSGIRequest, request))
-    )
+    return ASGIRequestFactory(ASGIRequest({**scope, **stored, "headers": headers}, BytesIO()), prefixes)

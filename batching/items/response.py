@@ -1,4 +1,4 @@
-"""From an item's response to its answer."""
+"""Read a Django response into the response of an item."""
 
 import json
 from base64 import b64encode
@@ -13,7 +13,7 @@ from wire.api.json import NotJSON, parse_float, refuse_constant
 from wire.api.sse import NoStream
 from wire.errors import sentence
 
-# What a caller is told beside the body; Set-Cookie and what the server says of itself never.
+# Headers that a caller gets beside the body; never Set-Cookie, nor those that describe the server.
 HEADERS = {
     *("content-disposition", "content-language", "etag", "idempotency-replayed", "last-modified", "link", "location"),
     *("preference-applied", "retry-after", "www-authenticate", "x-request-id"),
@@ -25,17 +25,17 @@ CRASHED = ItemResponse(500, error=sentence(500))
 
 
 def read(response: HttpResponseBase) -> ItemResponse:
-    """Return the answer that a response stands for."""
+    """Return a response as an item's; a stream is an error."""
     if not isinstance(response, HttpResponse):
         return NO_STREAM
     kind = media_type(response)
     body, encoding, is_json = read_body(response, kind)
-    told = HEADERS | {"allow"} if response.status_code == 405 else HEADERS
-    headers = {name: value for name, value in response.items() if name.lower() in told}
+    names = HEADERS | {"allow"} if response.status_code == 405 else HEADERS
+    headers = {name: value for name, value in response.items() if name.lower() in names}
     if response.content and not is_json:
         headers["Content-Type"] = response.headers.get("Content-Type", "")
     if response.status_code >= 400:
-        return failed(response.status_code, body if is_json else None, headers)
+        return read_error(response.status_code, body if is_json else None, headers)
     return ItemResponse(response.status_code, body, headers=headers, encoding=encoding)
 
 
@@ -44,7 +44,7 @@ def media_type(response: HttpResponseBase) -> str:
 
 
 def read_body(response: HttpResponse, kind: str) -> tuple[Any, str, bool]:
-    """Return the body, its encoding, and whether it was JSON."""
+    """Return the body, its encoding, and whether it is JSON."""
     content = response.content
     if not content:
         return None, "", False
@@ -61,17 +61,17 @@ def read_body(response: HttpResponse, kind: str) -> tuple[Any, str, bool]:
     return b64encode(content).decode("ascii"), "base64", False
 
 
-def failed(status: int, body: Any, headers: Mapping[str, str]) -> ItemResponse:
-    """Return an error in the words of the item's own answer, as far as it has any."""
+def read_error(status: int, body: Any, headers: Mapping[str, str]) -> ItemResponse:
+    """Return an error with the message of the view, where its body has one."""
     if not isinstance(body, dict):
         return ItemResponse(status, error=sentence(status), details=body, headers=headers)
-    said = next((body[name] for name in ("error", "detail") if isinstance(body.get(name), str)), None)
-    details = body.get("details") if said else body
-    return ItemResponse(status, error=said or sentence(status), details=details, headers=headers)
+    message = next((body[name] for name in ("error", "detail") if isinstance(body.get(name), str)), None)
+    details = body.get("details") if message else body
+    return ItemResponse(status, error=message or sentence(status), details=details, headers=headers)
 
 
 def loads(content: bytes) -> Any:
-    """Parse JSON that can stand in the envelope; duplicate keys and long integers are the view's own affair."""
+    """Parse JSON that the envelope can hold; duplicate keys and long integers are up to the view."""
     return DECODER.decode(content.decode())
 
 

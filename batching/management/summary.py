@@ -20,10 +20,10 @@ BAR = 24
 def line(batch: Batch) -> str:
     """Return a batch in one line."""
     owner = batch.owner or "anonymous"
-    return f"{batch.pk}  {batch.status}  {reached(batch)}  {batch.get_priority_display()} priority, {owner}'s"
+    return f"{batch.pk}  {batch.status}  {counts_text(batch)}  {batch.get_priority_display()} priority, {owner}'s"
 
 
-def reached(batch: Batch) -> str:
+def counts_text(batch: Batch) -> str:
     ended = batch.total - batch.left
     bad = {"failed": batch.failed, "expired": batch.expired, "cancelled": batch.cancelled}
     named = "".join(f", {count:,} {name}" for name, count in bad.items() if count)
@@ -51,8 +51,8 @@ def moment(of: datetime | None) -> str:
 def failures(batch: Batch) -> Iterator[str]:
     """Yield a line for each status of failed items, the most frequent first."""
     bad = batch.items.filter(state__in=[BatchItem.State.FAILED, BatchItem.State.EXPIRED])
-    found = bad.values_list("status").annotate(items=Count("pk")).order_by("-items", "status")
-    for status, count in found:
+    by_status = bad.values_list("status").annotate(items=Count("pk")).order_by("-items", "status")
+    for status, count in by_status:
         name = HTTPStatus(status).phrase if status in HTTPStatus else ""
         yield f"{count:>8,} x {status} {name}".rstrip()
 
@@ -65,21 +65,21 @@ class Progress:
         self.live = out.isatty()
         self.began = time.monotonic()
         self.before: int | None = None
-        self.said = ""
-        self.said_at = 0.0
+        self.written = ""
+        self.written_at = 0.0
 
     def show(self, batch: Batch) -> None:
-        said = f"{batch.status}, {reached(batch)}"
+        text = f"{batch.status}, {counts_text(batch)}"
         if self.live:
-            self.draw(batch, said)
-        elif said != self.said and (batch.finished_at or time.monotonic() - self.said_at >= PACE):
-            self.said, self.said_at = said, time.monotonic()
-            self.out.write(said)
+            self.draw(batch, text)
+        elif text != self.written and (batch.finished_at or time.monotonic() - self.written_at >= PACE):
+            self.written, self.written_at = text, time.monotonic()
+            self.out.write(text)
 
-    def draw(self, batch: Batch, said: str) -> None:
+    def draw(self, batch: Batch, status: str) -> None:
         ended = batch.total - batch.left
         full = ended * BAR // max(batch.total, 1)
-        text = f"[{'#' * full}{'.' * (BAR - full)}] {said}{self.pace(ended, batch.left)}"
+        text = f"[{'#' * full}{'.' * (BAR - full)}] {status}{self.pace(ended, batch.left)}"
         columns = shutil.get_terminal_size().columns - 1
         self.out.write(f"\r{text[:columns]:<{columns}}", ending="")
         self.out.flush()

@@ -1,4 +1,4 @@
-"""What isn't kept: credentials, wherever they stand, and what no database can hold."""
+"""Masks credentials in what is stored, and replaces characters that a database can't hold."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -30,34 +30,32 @@ SECRET_PAIRS = {
 
 @lru_cache(maxsize=4096)
 def is_secret(name: str) -> bool:
-    """Tell whether what has this name is a credential. Plurals of token are counts: `input_tokens`."""
+    """Tell whether a field of this name is a credential. Plurals of token are counts: `input_tokens`."""
     words = [word.lower() for word in WORDS.findall(name)]
     return not SECRET_WORDS.isdisjoint(words) or not SECRET_PAIRS.isdisjoint(pairwise(words))
 
 
-def masked(value: Any) -> Any:
+def mask(value: Any) -> Any:
     """Return a copy that can be stored, with credentials masked at any depth."""
-    return copied(value, is_secret)
+    return copy(value, is_secret)
 
 
-def unmasked(value: Any) -> Any:
+def sanitize(value: Any) -> Any:
     """Return a copy that can be stored, with credentials as they are."""
-    return copied(value, lambda name: False)
+    return copy(value, lambda name: False)
 
 
-def copied(value: Any, hides: Callable[[str], bool], depth: int = 0) -> Any:
-    """Return a copy in which characters that no database can hold are replaced, and what `hides` names is masked."""
+def copy(value: Any, hides: Callable[[str], bool], depth: int = 0) -> Any:
+    """Return a copy without characters that a database can't hold; fields that `hides` accepts are masked."""
     match value:
         case str():
             return storable(value)
         case dict() | list() if depth > MAX_DEPTH:
             return "..."
         case Mapping():
-            return {
-                storable(name): MASK if hides(name) else copied(one, hides, depth + 1) for name, one in value.items()
-            }
+            return {storable(name): MASK if hides(name) else copy(one, hides, depth + 1) for name, one in value.items()}
         case list():
-            return [copied(one, hides, depth + 1) for one in value]
+            return [copy(one, hides, depth + 1) for one in value]
         case _:
             return value
 
@@ -66,17 +64,17 @@ def storable(text: str) -> str:
     return UNSTORABLE.sub("\ufffd", text)
 
 
-def masked_query(query: str) -> str:
-    """Mask the credentials in `a=1&token=...`, as it stands in an address or in a form."""
-    return "&".join(masked_pair(pair) for pair in query.split("&"))
+def mask_query(query: str) -> str:
+    """Mask the credentials in `a=1&token=...`, the query of an address or a form."""
+    return "&".join(mask_pair(pair) for pair in query.split("&"))
 
 
-def masked_pair(pair: str) -> str:
+def mask_pair(pair: str) -> str:
     name, equals, _ = pair.partition("=")
     return f"{name}={MASK}" if equals and is_secret(unquote_plus(name)) else storable(pair)
 
 
-def masked_address(address: str) -> str:
+def mask_address(address: str) -> str:
     """Mask the credentials in the query of a path or a URL."""
     path, mark, query = address.partition("?")
-    return f"{storable(path)}{mark}{masked_query(query)}"
+    return f"{storable(path)}{mark}{mask_query(query)}"

@@ -1,4 +1,4 @@
-"""The rows of a batch: what was asked is written before the first item runs, how it ended in one go at the end."""
+"""The rows of a batch: requests are written before the first item starts, responses in one go at the end."""
 
 import json
 import logging
@@ -14,38 +14,38 @@ from django.utils import timezone
 from batching.conf import get_settings
 from batching.items.item import Item, ItemResponse
 from batching.models import Batch, BatchItem
-from batching.records.masking import MASK, is_secret, masked, masked_address, masked_query, unmasked
+from batching.records.masking import MASK, is_secret, mask, mask_address, mask_query, sanitize
 from batching.records.rows import Table
 from batching.records.writer import notify
 from batching.signals import batch_finished, item_finished
 
 logger = logging.getLogger(__name__)
 
-# How long past its time a batch's process may still be writing how it ended.
+# How long after its timeout a batch's process may still write the end.
 LEASE_MARGIN = timedelta(seconds=30)
 
-# Of an item that nobody came to answer: the call was cut off before its batch was under way.
-NEVER = ItemResponse(503, error="Not started: the client went away")
+# Of an item without a response: the call was cut off before its batch was executed.
+NOT_STARTED = ItemResponse(503, error="Not started: the client went away")
 
 BATCHES, ITEMS = Table(Batch), Table(BatchItem)
-BATCH_ASKED = tuple(BATCHES.columns)
-BATCH_ENDED = ("status", "succeeded", "failed", "finished_at", "duration", "slowest", "lease_expires_at")
-ITEM_ASKED = (
+BATCH_COLUMNS = tuple(BATCHES.columns)
+BATCH_END_COLUMNS = ("status", "succeeded", "failed", "finished_at", "duration", "slowest", "lease_expires_at")
+ITEM_REQUEST_COLUMNS = (
     *("batch_id", "position", "item_id", "state", "method", "path", "request_headers", "request_body", "depends_on"),
     *("response_headers", "encoding", "error", "truncated", "queued_at"),
 )
-ITEM_ENDED = (
+ITEM_RESPONSE_COLUMNS = (
     *("state", "status", "response_headers", "response_body", "encoding", "error", "details", "truncated"),
     *("started_at", "finished_at", "duration"),
 )
 
 
-class GivenUp(Exception):
-    """Nobody waits for the rows any more: they are not to be."""
+class Abandoned(Exception):
+    """The call has ended without its rows: they must not be committed."""
 
 
 class Record:
-    """A batch and its items as rows. `room` bounds a body that is kept.
+    """A batch and its items as rows. `room` is the size of a stored body.
 
     `began` is the monotonic moment of `began_at`, or of the call.
     """
@@ -59,38 +59,40 @@ class Record:
         self.began = began
         self.room = room
         self.store = get_settings().BATCH_STORE_BODIES
-        self.cut: set[Item] = set()
-        self.given_up = False
+        self.truncated: set[Item] = set()
+        self.abandoned = False
 
     def open(self, lease: float) -> None:
-        """Write what was asked; after `lease` seconds and a margin, what isn't closed counts as abandoned.
+        """Write the requests; a batch that isn't closed after `lease` seconds and a margin counts as abandoned.
 
-        Raises `IntegrityError` where the caller's Idempotency-Key is taken, and `GivenUp`.
+        Raises `IntegrityError` where the caller's Idempotency-Key is taken, and `Abandoned`.
         """
         batch = self.batch
         batch.started_at = batch.created_at
         batch.lease_expires_at = batch.created_at + timedelta(seconds=lease) + LEASE_MARGIN
         with transaction.atomic(using=router.db_for_write(Batch)):
-            BATCHES.insert(BATCH_ASKED, [values(batch, BATCH_ASKED)])
-            ITEMS.insert(ITEM_ASKED, [self.asked(item) for item in self.items])
-            if self.given_up:
-                raise GivenUp
+            BATCHES.insert(BATCH_COLUMNS, [values(batch, BATCH_COLUMNS)])
+            ITEMS.insert(ITEM_REQUEST_COLUMNS, [self.request_values(item) for item in self.items])
+            if self.abandoned:
+                raise Abandoned
 
     def close(self) -> None:
-        """Write how it ended (`end` first), unless somebody else ended it, and tell observers."""
+        """Write the end (after `end`), unless another process has ended the batch, and send the signals."""
         with transaction.atomic(using=router.db_for_write(Batch)):
-            mine = BATCHES.finish(BATCH_ENDED, ("id",), [[*values(self.batch, BATCH_ENDED), self.batch.pk]])
-            if mine:
-                ITEMS.finish(ITEM_ENDED, ("batch_id", "position"), [self.ended(item) for item in self.items])
+            row = [*values(self.batch, BATCH_END_COLUMNS), self.batch.pk]
+            ended_here = BATCHES.finish(BATCH_END_COLUMNS, ("id",), [row])
+            if ended_here:
+                rows = [self.response_values(item) for item in self.items]
+                ITEMS.finish(ITEM_RESPONSE_COLUMNS, ("batch_id", "position"), rows)
         logger.info("batch=%s state=%s duration=%.3f", self.batch.pk, self.batch.status, self.batch.duration)
-        if mine and (item_finished.has_listeners(BatchItem) or batch_finished.has_listeners(Batch)):
-            notify(partial(tell, self.batch))
+        if ended_here and (item_finished.has_listeners(BatchItem) or batch_finished.has_listeners(Batch)):
+            notify(partial(send_signals, self.batch))
 
     def end(self, status: Batch.Status) -> None:
-        """Take over how it ended."""
+        """Set the end of the batch from its items."""
         batch = self.batch
         batch.status = status
-        batch.succeeded = sum(item.answer is not None and item.answer.succeeded for item in self.items)
+        batch.succeeded = sum(item.response is not None and item.response.succeeded for item in self.items)
         batch.failed = batch.total - batch.succeeded
         batch.duration = round(time.monotonic() - self.began, 6)
         batch.finished_at = self.moment(time.monotonic())
@@ -101,44 +103,45 @@ class Record:
         """Return a monotonic moment as the time of day."""
         return None if monotonic is None else self.began_at + timedelta(seconds=monotonic - self.began)
 
-    def asked(self, item: Item) -> list[Any]:
-        """Return the values of ITEM_ASKED."""
-        given = item.asked if isinstance(item.asked, dict) else {}
-        headers = given.get("headers")
+    def request_values(self, item: Item) -> list[Any]:
+        """Return the values of ITEM_REQUEST_COLUMNS."""
+        raw = item.raw if isinstance(item.raw, dict) else {}
+        headers = raw.get("headers")
         return [
             *(self.batch.pk, item.position, text(item.id, 255), BatchItem.State.QUEUED),
-            *(text(given.get("method"), 16).upper(), masked_address(text(given.get("path")))),
-            masked(headers) if isinstance(headers, dict) else {},
-            self.kept(item, None if self.store == "off" else asked_body(item, full=self.store == "full")),
-            *(list(item.depends_on), {}, "", "", item in self.cut, self.batch.created_at),
+            *(text(raw.get("method"), 16).upper(), mask_address(text(raw.get("path")))),
+            mask(headers) if isinstance(headers, dict) else {},
+            self.truncate(item, None if self.store == "off" else request_body(item, full=self.store == "full")),
+            *(list(item.depends_on), {}, "", "", item in self.truncated, self.batch.created_at),
         ]
 
-    def ended(self, item: Item) -> list[Any]:
-        """Return the values of ITEM_ENDED, and what finds the row."""
-        answer = item.answer or NEVER
-        body, details = self.kept(item, self.given(answer.body)), self.kept(item, self.given(answer.details))
+    def response_values(self, item: Item) -> list[Any]:
+        """Return the values of ITEM_RESPONSE_COLUMNS, and those that find the row."""
+        response = item.response or NOT_STARTED
+        body = self.truncate(item, self.storable(response.body))
+        details = self.truncate(item, self.storable(response.details))
         return [
-            *(state(item, answer), answer.status, masked_headers(answer.headers), body),
-            *(answer.encoding, text(answer.error), details, item in self.cut),
+            *(state(item, response), response.status, mask_headers(response.headers), body),
+            *(response.encoding, text(response.error), details, item in self.truncated),
             *(self.moment(item.started), self.moment(item.finished) or timezone.now(), item.processing_time),
             *(self.batch.pk, item.position),
         ]
 
-    def given(self, answered: Any) -> Any:
-        """Return what is stored of an answer; with `off` only what the caller may still come for."""
+    def storable(self, body: Any) -> Any:
+        """Return a response's body as it is stored; with `off`, only one that the caller may fetch later."""
         if self.store == "full":
-            return unmasked(answered)
-        is_owed = self.batch.is_background or self.batch.idempotency_key is not None
-        return masked(answered) if self.store == "masked" or is_owed else None
+            return sanitize(body)
+        is_fetched_later = self.batch.is_background or self.batch.idempotency_key is not None
+        return mask(body) if self.store == "masked" or is_fetched_later else None
 
-    def kept(self, item: Item, body: Any) -> Any:
-        """Return what is stored of a body: all of it, or the beginning of its text where it is too long."""
+    def truncate(self, item: Item, body: Any) -> Any:
+        """Return a body, or the beginning of its text where it is too long."""
         if body is None or isinstance(body, bool | int | float):
             return body
         whole = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
         if len(whole) <= self.room:
             return body
-        self.cut.add(item)
+        self.truncated.add(item)
         return whole[: self.room]
 
 
@@ -147,32 +150,33 @@ def values(batch: Batch, names: Sequence[str]) -> list[Any]:
 
 
 def text(value: Any, longest: int | None = None) -> str:
-    """Return a caller's or a view's text as a column takes it; empty for what isn't text."""
-    return masked(value)[:longest] if isinstance(value, str) else ""
+    """Return a caller's or a view's text as a column takes it; empty for any other type."""
+    return mask(value)[:longest] if isinstance(value, str) else ""
 
 
-def asked_body(item: Item, *, full: bool) -> Any:
-    """Return the body as it was asked for; of an item that can't be carried out, all of it."""
-    body = item.asked if item.call is None else item.call.body
+def request_body(item: Item, *, full: bool) -> Any:
+    """Return the body of an item's request; the whole item where it can't be executed."""
+    request = item.request
+    body = request.body if request else item.raw
     if full:
-        return unmasked(body)
-    if item.call and isinstance(body, str) and "urlencoded" in item.call.headers.get("content-type", ""):
-        return masked_query(body)
-    return masked(body)
+        return sanitize(body)
+    if request and isinstance(body, str) and "urlencoded" in request.headers.get("content-type", ""):
+        return mask_query(body)
+    return mask(body)
 
 
-def masked_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: MASK if is_secret(name) else masked_address(value) for name, value in headers.items()}
+def mask_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: MASK if is_secret(name) else mask_address(value) for name, value in headers.items()}
 
 
-def state(item: Item, answer: ItemResponse) -> BatchItem.State:
-    if item.cancelled or answer is NEVER:
+def state(item: Item, response: ItemResponse) -> BatchItem.State:
+    if item.cancelled or response is NOT_STARTED:
         return BatchItem.State.CANCELLED
-    return BatchItem.State.SUCCEEDED if answer.succeeded else BatchItem.State.FAILED
+    return BatchItem.State.SUCCEEDED if response.succeeded else BatchItem.State.FAILED
 
 
-def tell(batch: Batch) -> None:
-    """Send the signals."""
+def send_signals(batch: Batch) -> None:
+    """Send `item_finished` for each item, and `batch_finished`."""
     if item_finished.has_listeners(BatchItem):
         for row in batch.items.all():
             item_finished.send_robust(BatchItem, batch=batch, item=row)

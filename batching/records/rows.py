@@ -1,6 +1,6 @@
-"""Rows of a model, many at a time, by statements that take little to make.
+"""Writes many rows of a model by statements that are cheap to build.
 
-`bulk_create` and `bulk_update` took 6 ms of CPU for the ten items of a batch, three times what a whole request takes:
+`bulk_create` and `bulk_update` took 6 ms of CPU for the ten items of a batch, three times as much as a whole request:
 they compile an expression for each value. These take half a millisecond.
 """
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db import connections, models, router
 
-# Rows that one statement takes on: none keeps others waiting for long.
+# Rows of one statement: none holds its locks for long.
 SLICE = 500
 
 Names = tuple[str, ...]
@@ -17,7 +17,7 @@ Rows = Iterable[Sequence[Any]]
 
 
 class Table:
-    """The table of a model, to write to. Names are those of its columns, such as `owner_id`."""
+    """The table of a model. Names are those of its columns, such as `owner_id`."""
 
     def __init__(self, model: type[models.Model]) -> None:
         self.model = model
@@ -29,33 +29,33 @@ class Table:
         return connections[router.db_for_write(self.model)]
 
     def insert(self, names: Names, rows: Rows) -> None:
-        """Insert rows that hold what `names` say, in that order."""
+        """Insert rows that hold the columns of `names`, in that order."""
         quote = self.connection.ops.quote_name
         columns, places = ", ".join(map(quote, names)), ", ".join(["%s"] * len(names))
         self.write(f"INSERT INTO {quote(self.name)} ({columns}) VALUES ({places})", names, rows)  # noqa: S608  # our names
 
     def finish(self, names: Names, where: Names, rows: Rows) -> int:
-        """Update what isn't finished yet: each row holds what `names` say, then what finds it (`where`).
+        """Update rows that aren't finished yet: each holds the columns of `names`, then those that find it (`where`).
 
-        Returns how many rows were found.
+        Returns the number of rows found.
         """
-        return self.write(self.finishing(names, where), names + where, rows)
+        return self.write(self.finish_sql(names, where), names + where, rows)
 
-    def finishing(self, names: Names, where: Names) -> str:
+    def finish_sql(self, names: Names, where: Names) -> str:
         quote = self.connection.ops.quote_name
         values = ", ".join(f"{quote(name)} = %s" for name in names)
-        found = " AND ".join(f"{quote(name)} = %s" for name in where)
-        return f"UPDATE {quote(self.name)} SET {values} WHERE {found} AND {quote('finished_at')} IS NULL"  # noqa: S608  # our names
+        condition = " AND ".join(f"{quote(name)} = %s" for name in where)
+        return f"UPDATE {quote(self.name)} SET {values} WHERE {condition} AND {quote('finished_at')} IS NULL"  # noqa: S608  # our names
 
     def finish_one(self, names: Names, where: Names, also: str, row: Sequence[Any]) -> bool:
-        """Update a row as `finish` does, if `also` (SQL) holds; tells whether it was found."""
-        return self.write(f"{self.finishing(names, where)} AND {also}", names + where, [row]) == 1
+        """Update a row as `finish` does, if `also` (SQL) holds; return whether it was found."""
+        return self.write(f"{self.finish_sql(names, where)} AND {also}", names + where, [row]) == 1
 
     def write(self, sql: str, names: Names, rows: Rows) -> int:
         connection = self.connection
         adapters = [adapter(self.columns[name], connection) for name in names]
         with connection.cursor() as cursor:
-            cursor.executemany(sql, [adapted(row, adapters) for row in rows])
+            cursor.executemany(sql, [adapt_row(row, adapters) for row in rows])
             return int(cursor.rowcount)
 
 
@@ -63,7 +63,7 @@ Adapter = Callable[[Any], Any] | None
 
 
 def adapter(column: Any, connection: Any) -> Adapter:
-    """Return what makes a column's value one that the database's driver takes; None where it takes it as it is."""
+    """Return a function that converts a column's values for the database's driver; None where it takes them as is."""
     match column:
         case models.JSONField():
             return lambda value: connection.ops.adapt_json_value(value, column.encoder)
@@ -78,7 +78,7 @@ def adapter(column: Any, connection: Any) -> Adapter:
             return None
 
 
-def adapted(row: Sequence[Any], adapters: Sequence[Adapter]) -> list[Any]:
+def adapt_row(row: Sequence[Any], adapters: Sequence[Adapter]) -> list[Any]:
     return [
         value if adapt is None or value is None else adapt(value) for value, adapt in zip(row, adapters, strict=True)
     ]

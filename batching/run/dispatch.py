@@ -1,20 +1,22 @@
-"""An item as Django's own handler answers it, in a thread and a context that nothing else shares."""
+"""Executes an item's request with Django's own handler, in a thread and a context of its own."""
 
 import logging
 from asyncio import CancelledError
 from collections.abc import Callable
 from contextvars import Context, ContextVar
+from typing import Any, cast
 
+from django.core.handlers.asgi import ASGIRequest
+from django.core.handlers.wsgi import WSGIRequest
 from django.core.signals import request_finished, request_started
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import ResolverMatch, set_script_prefix
 
-from batching.items import response as answers
+from batching.items import response as responses
 from batching.items.item import ItemResponse
-from batching.items.request_factory import PreparedRequest, RequestFactory
 from batching.run import identity
-from batching.run.identity import IdentifiedCaller
+from batching.run.identity import BackgroundCaller
 from wire.api.sse import can_stream
 from wire.asgi.handler import InnerHandler, handler
 from wire.observe import tracing
@@ -22,64 +24,57 @@ from wire.observe import tracing
 logger = logging.getLogger(__name__)
 
 inside_item: ContextVar[bool] = ContextVar("batching_inside_item", default=False)
-# Who a background item is carried out for. Set here alone, for one item.
-speaking_for: ContextVar[IdentifiedCaller | None] = ContextVar("batching_speaking_for", default=None)
+# The caller that a background item is executed as. Set here alone, for one item.
+background_caller: ContextVar[BackgroundCaller | None] = ContextVar("batching_background_caller", default=None)
 
-# Reads a response while its connection to the view is still open: `answers.read`, or a stream's relay.
+# Reads a response while its connection to the view is still open: `responses.read`, or a stream's relay.
 ResponseReader = Callable[[HttpResponseBase], ItemResponse]
 # Makes an item's span.
 SpanFactory = Callable[[], tracing.Span]
 
 
 class ItemHandler(InnerHandler):
-    """Django's handler, which vouches for who an item is carried out for."""
+    """Django's handler, which authenticates the caller of a background item."""
 
     def resolve_request(self, request: HttpRequest) -> ResolverMatch:
         match: ResolverMatch = super().resolve_request(request)
-        if caller := speaking_for.get():
-            identity.vouch_to(match.func, request, caller)
+        if caller := background_caller.get():
+            identity.authenticate_in_view(match.func, request, caller)
         return match
 
 
-def answered(
-    sent: PreparedRequest,
-    origin: RequestFactory,
+def execute(
+    request: HttpRequest,
     read: ResponseReader,
     *,
     streamed: bool,
     span: SpanFactory,
-    caller: IdentifiedCaller | None = None,
+    caller: BackgroundCaller | None = None,
 ) -> ItemResponse:
-    """Return how Django answers an item; whatever its view does ends here. Runs in a thread of its own.
+    """Return Django's response to an item's request, whatever its view raises. Runs in a thread of its own.
 
-    `streamed` tells whether an event stream may be the answer; `caller` is who it is carried out for where the request
-    that the batch came with is gone.
+    `streamed` tells whether the response may be an event stream; `caller` is the one to authenticate where the batch's
+    own request is gone.
     """
     try:
-        return Context().run(carried_out, sent, origin, read, streamed, span, caller)
+        return Context().run(handle, request, read, streamed, span, caller)
     except CancelledError:
-        return answers.CRASHED
+        return responses.CRASHED
     except BaseException:  # SystemExit too: a view is foreign code, and its exit is not the process's
-        logger.exception("path=%s state=crashed", sent.target.path_info)
-        return answers.CRASHED
+        logger.exception("path=%s state=crashed", request.path_info)
+        return responses.CRASHED
 
 
-def carried_out(
-    sent: PreparedRequest,
-    origin: RequestFactory,
-    read: ResponseReader,
-    streamed: bool,
-    span: SpanFactory,
-    caller: IdentifiedCaller | None,
+def handle(
+    request: HttpRequest, read: ResponseReader, streamed: bool, span: SpanFactory, caller: BackgroundCaller | None
 ) -> ItemResponse:
     inside_item.set(True)
-    speaking_for.set(caller)
+    background_caller.set(caller)
     can_stream.set(streamed)
-    set_script_prefix(origin.script_name or "/")
-    request = origin.request(sent)
+    set_script_prefix(request.META["SCRIPT_NAME"] or "/")
     if caller:
-        identity.vouch(request, caller)
-    request_started.send(sender=InnerHandler, **origin.signal(request))
+        identity.authenticate(request, caller)
+    request_started.send(sender=InnerHandler, **signal_arguments(request))
     response: HttpResponseBase | None = None
     try:
         with span() as current:
@@ -88,6 +83,13 @@ def carried_out(
             return read(response)
     finally:
         finish(response)
+
+
+def signal_arguments(request: HttpRequest) -> dict[str, Any]:
+    """Return what Django's `request_started` carries for a request."""
+    if isinstance(request, ASGIRequest):
+        return {"scope": request.scope}
+    return {"environ": cast(WSGIRequest, request).environ}
 
 
 def finish(response: HttpResponseBase | None) -> None:

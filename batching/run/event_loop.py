@@ -11,11 +11,11 @@ from asgiref.sync import async_to_sync
 from wire.once import once
 
 
-def wait[T](work: Callable[[], Coroutine[Any, Any, T]], *, in_server: bool) -> T:
-    """Run `work` to its end from a thread. It is cancelled where the server cancels the request, or the thread ends."""
-    if in_server:
+def wait[T](work: Callable[[], Coroutine[Any, Any, T]], *, is_asgi: bool) -> T:
+    """Run `work` from a thread and return its result. It is cancelled with the request, or with the thread."""
+    if is_asgi:
         return async_to_sync(work)()
-    future = asyncio.run_coroutine_threadsafe(work(), background(os.getpid()))
+    future = asyncio.run_coroutine_threadsafe(work(), background_loop(os.getpid()))
     try:
         return future.result()
     except BaseException:
@@ -24,21 +24,21 @@ def wait[T](work: Callable[[], Coroutine[Any, Any, T]], *, in_server: bool) -> T
 
 
 @once
-def background(process: int) -> asyncio.AbstractEventLoop:
-    """Return the loop of this process; one that was forked needs its own."""
+def background_loop(process: int) -> asyncio.AbstractEventLoop:
+    """Return the loop of this process; a forked process needs its own."""
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="batch-loop", daemon=True).start()
     return loop
 
 
 def blocking(parts: AsyncGenerator[bytes]) -> Iterator[bytes]:
-    """Yield the same to a server that speaks WSGI: it reads in a thread what happens in a loop beside it."""
+    """Yield the parts to a WSGI server, which reads them in a thread beside the loop that makes them."""
 
-    async def following() -> bytes | None:
+    async def next_part() -> bytes | None:
         return await anext(parts, None)
 
     try:
-        while part := wait(following, in_server=False):
+        while part := wait(next_part, is_asgi=False):
             yield part
     finally:
-        wait(parts.aclose, in_server=False)
+        wait(parts.aclose, is_asgi=False)

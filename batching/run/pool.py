@@ -1,8 +1,8 @@
-"""Who carries out a batch's items: threads of the process's places, as few as it takes to keep nobody waiting.
+"""The threads that execute a batch's items: as few as it takes to keep no item waiting.
 
-A place for each item costs twice as much as items that do little. So one worker takes them one after the other, and
-when he isn't half through after HEAD_START seconds, each of the others gets a worker of its own; unless he has computed
-most of that time, by the clock of his thread: threads wait side by side, but compute in turns.
+A thread for each item costs twice as much as items that do little. So one worker takes them one after the other. If it
+isn't halfway through after HEAD_START seconds, each of the others gets a worker of its own; unless the first has
+computed most of that time, by its thread's clock: threads wait side by side, but compute in turns.
 """
 
 import asyncio
@@ -16,8 +16,9 @@ from contextlib import suppress
 from contextvars import Context
 from functools import partial
 
+from django.http import HttpRequest
+
 from batching.items.item import Item, ItemResponse
-from batching.items.request_factory import PreparedRequest
 from wire.asgi.threads import Pool
 from wire.once import once
 
@@ -25,125 +26,126 @@ logger = logging.getLogger(__name__)
 
 HEAD_START = 0.005
 
-# Work that was told to end and hasn't yet; held here, so that it isn't lost before it has.
-ending: set[asyncio.Task[None]] = set()
+# Tasks that are cancelled and haven't ended yet; the event loop itself holds them only weakly.
+cancelled_tasks: set[asyncio.Task[None]] = set()
 
-CarryOut = Callable[[Item, PreparedRequest], ItemResponse]
+Execute = Callable[[Item, HttpRequest], ItemResponse]
 Report = Callable[[Item, ItemResponse, float], None]
 
 
 @once
-def places(count: int) -> Pool:
-    """Return the places for items in this process. A place is a thread: it is taken until what it runs is done."""
+def item_threads(count: int) -> Pool:
+    """Return the threads for items in this process. One is taken until its item's view returns."""
     return Pool(count, "batch-item")
 
 
 def thread_clock() -> Callable[[], float]:
-    """Return what tells any thread the seconds of CPU that this one has used; where there is no such clock, none."""
+    """Return a clock, for any thread, of the CPU seconds that this one has used; it stays at 0 where none exists."""
     if sys.platform == "linux":
         return partial(time.clock_gettime, time.pthread_getcpuclockid(threading.get_ident()))
     return float
 
 
 class ItemWorkers:
-    """The workers of one batch; it belongs to the event loop in which it is made.
+    """The workers of one batch, in one event loop.
 
-    `carry_out` is called in a place; `report` in the event loop, with the answer and the monotonic moment it came: at
-    once where somebody waits for each answer (`eager`), else when the worker has nothing left to do.
+    `execute` is called in a thread; `report` in the event loop, with the response and the monotonic moment it came: at
+    once where each response is awaited (`eager`), else when the worker has nothing left to do.
     """
 
-    def __init__(self, carry_out: CarryOut, report: Report, *, concurrency: int, eager: bool) -> None:
-        self._carry_out = carry_out
+    def __init__(self, execute: Execute, report: Report, *, concurrency: int, eager: bool) -> None:
+        self._execute = execute
         self._report = report
-        self._places = places(concurrency)
+        self._threads = item_threads(concurrency)
         self._loop = asyncio.get_running_loop()
-        self._line: deque[tuple[Item, PreparedRequest]] = deque()
+        self._waiting: deque[tuple[Item, HttpRequest]] = deque()
         self._results: deque[tuple[Item, ItemResponse, float]] = deque()
         self._eager = eager
-        self._employed: set[asyncio.Task[None]] = set()
-        self._hurried = False
-        self._waiting = 0
-        # Of the first worker: when he was last looked at, on the wall and on his thread's own clock.
-        self._seen = (0.0, 0.0)
+        self._workers: set[asyncio.Task[None]] = set()
+        self._one_each = False
+        self._last_waiting = 0
+        # When the first worker was last checked, on the wall and on its thread's own clock.
+        self._last_check = (0.0, 0.0)
         self._clock: Callable[[], float] | None = None
-        self._timer = self._loop.call_later(HEAD_START, self._look)
+        self._timer = self._loop.call_later(HEAD_START, self._check)
 
-    def put(self, item: Item, sent: PreparedRequest) -> None:
-        """Have an item carried out as soon as there is a place for it."""
-        self._line.append((item, sent))
-        self._waiting += 1
-        if self._hurried or not self._employed:
-            self._employ()
+    def put(self, item: Item, request: HttpRequest) -> None:
+        """Have an item executed as soon as a thread is free."""
+        self._waiting.append((item, request))
+        self._last_waiting += 1
+        if self._one_each or not self._workers:
+            self._add_worker()
 
     def end(self) -> None:
-        """Report what is there and stop. What waits is dropped, what runs in the event loop is cancelled."""
+        """Report the results so far and stop: waiting items are dropped, views in the event loop are cancelled."""
         self._timer.cancel()
-        self._line.clear()
+        self._waiting.clear()
         self._collect()
-        for task in self._employed:
-            ending.add(task)
-            task.add_done_callback(ending.discard)
+        for task in self._workers:
+            cancelled_tasks.add(task)
+            task.add_done_callback(cancelled_tasks.discard)
             task.cancel()
 
-    def _look(self) -> None:
-        """Have those that still wait carried out now, unless that would gain nothing."""
-        before, self._waiting = self._waiting, len(self._line)
-        if 0 < self._waiting * 2 < before or (self._waiting and self._has_computed()):
-            self._timer = self._loop.call_later(HEAD_START, self._look)
+    def _check(self) -> None:
+        """Give each waiting item a worker of its own, unless that would gain nothing."""
+        before, self._last_waiting = self._last_waiting, len(self._waiting)
+        waiting = self._last_waiting
+        if 0 < waiting * 2 < before or (waiting and self._has_computed()):
+            self._timer = self._loop.call_later(HEAD_START, self._check)
             return
-        self._hurried = True
-        for _ in range(self._waiting):
-            self._employ()
+        self._one_each = True
+        for _ in range(waiting):
+            self._add_worker()
 
     def _has_computed(self) -> bool:
-        """Tell whether the first worker has computed most of the time since he began, or was last looked at.
+        """Tell whether the first worker has computed most of the time since it began, or since the last check.
 
-        One who hasn't begun waits for a place or for the processor: others would wait with him.
+        One that hasn't begun waits for a thread or for the processor: others would wait with it.
         """
         if self._clock is None:
             return True
-        wall, computed = self._seen
-        self._seen = time.monotonic(), self._clock()
-        return (self._seen[1] - computed) * 2 > self._seen[0] - wall
+        wall, computed = self._last_check
+        self._last_check = time.monotonic(), self._clock()
+        return (self._last_check[1] - computed) * 2 > self._last_check[0] - wall
 
-    def _employ(self) -> None:
+    def _add_worker(self) -> None:
         # A context of its own: the request's holds a thread that ends with the request.
-        task = self._loop.create_task(self._places.sync_to_async(self._work)(), context=Context())
-        self._employed.add(task)
-        task.add_done_callback(self._retire)
+        task = self._loop.create_task(self._threads.sync_to_async(self._work)(), context=Context())
+        self._workers.add(task)
+        task.add_done_callback(self._remove_worker)
 
-    def _retire(self, task: asyncio.Task[None]) -> None:
-        self._employed.discard(task)
+    def _remove_worker(self, task: asyncio.Task[None]) -> None:
+        self._workers.discard(task)
         if not task.cancelled() and (error := task.exception()):
             logger.error("worker=crashed", exc_info=error)
-        if self._line and not self._employed:  # put there just when the worker had seen that nothing was left
-            self._employ()
+        if self._waiting and not self._workers:  # an item was put just when the worker had seen that none was left
+            self._add_worker()
 
     def _collect(self) -> None:
         while self._results:
             self._report(*self._results.popleft())
 
-    # In a place.
+    # In a worker's thread.
 
     def _work(self) -> None:
         if self._clock is None:
             clock = thread_clock()
-            self._seen = time.monotonic(), clock()
+            self._last_check = time.monotonic(), clock()
             self._clock = clock
-        while job := self._next():
-            item, sent = job
-            if item.begin():
-                self._results.append((item, self._carry_out(item, sent), time.monotonic()))
+        while job := self._take():
+            item, request = job
+            if item.start():
+                self._results.append((item, self._execute(item, request), time.monotonic()))
                 if self._eager:
                     self._wake()
         self._wake()
 
-    def _next(self) -> tuple[Item, PreparedRequest] | None:
+    def _take(self) -> tuple[Item, HttpRequest] | None:
         try:
-            return self._line.popleft()
+            return self._waiting.popleft()
         except IndexError:
             return None
 
     def _wake(self) -> None:
-        with suppress(RuntimeError):  # the loop has ended, and nobody waits for the answer
+        with suppress(RuntimeError):  # the loop has ended, with its batch
             self._loop.call_soon_threadsafe(self._collect)

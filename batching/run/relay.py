@@ -1,4 +1,4 @@
-"""An item that is answered with an event stream, in a batch that is streamed itself: its events go along with it."""
+"""Relays the event stream of an item to the client of a streamed batch."""
 
 import codecs
 import re
@@ -10,13 +10,13 @@ from asgiref.sync import async_to_sync
 from django.http import StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
-from batching.items import response as answers
+from batching.items import response as responses
 from batching.items.item import ItemResponse
 from wire.api.json import NotJSON
 
 Relay = Callable[[Any], Coroutine[Any, Any, None]]
 
-# What one event may hold; a stream that sends none this long is no stream of events.
+# Characters of one event at most; a longer stretch without an event isn't an event stream.
 MAX_CHARS = 1024 * 1024
 END_OF_LINE = re.compile(r"\r\n|\r(?!$)|\n")
 
@@ -26,22 +26,22 @@ class NotEvents(Exception):
 
 
 def read(response: HttpResponseBase, relay: Relay) -> ItemResponse:
-    """Relay the events of an event stream and return its last one as the answer; read any other response as it is.
+    """Relay the events of an event stream and return the last one as the response; read any other response as it is.
 
-    Runs in the thread of the item, which keeps its place until the stream has ended.
+    Runs in the item's thread, which it holds until the stream has ended.
     """
-    if not isinstance(response, StreamingHttpResponse) or answers.media_type(response) != "text/event-stream":
-        return answers.read(response)
+    if not isinstance(response, StreamingHttpResponse) or responses.media_type(response) != "text/event-stream":
+        return responses.read(response)
     if response.status_code >= 400:
-        return answers.NO_STREAM
+        return responses.NO_STREAM
     try:
-        return concluded(async_to_sync(followed)(response, relay) if response.is_async else follow(response, relay))
+        return final_response(async_to_sync(afollow)(response, relay) if response.is_async else follow(response, relay))
     except NotEvents:
-        return answers.NO_STREAM
+        return responses.NO_STREAM
 
 
-async def followed(response: StreamingHttpResponse, relay: Relay) -> Any:
-    """Return the last event of a stream that is made in the event loop."""
+async def afollow(response: StreamingHttpResponse, relay: Relay) -> Any:
+    """Relay a stream that is made in the event loop; return its last event."""
     last = None
     reader = EventReader()
     async with aclosing(aiter(response)) as parts:  # type: ignore[type-var]  # it is an async generator
@@ -52,7 +52,7 @@ async def followed(response: StreamingHttpResponse, relay: Relay) -> Any:
 
 
 def follow(response: StreamingHttpResponse, relay: Relay) -> Any:
-    """Return the last event of a stream that is made in the item's thread."""
+    """Relay a stream that is made in the item's thread; return its last event."""
     last = None
     reader = EventReader()
     for part in response:
@@ -61,8 +61,8 @@ def follow(response: StreamingHttpResponse, relay: Relay) -> Any:
     return last
 
 
-def concluded(last: Any) -> ItemResponse:
-    """Return the answer that a stream's last event stands for: `{"type": "error", "message", "code"}` is an error."""
+def final_response(last: Any) -> ItemResponse:
+    """Return the response in a stream's last event: `{"type": "error", "message", "code"}` is an error."""
     match last:
         case {"type": "error", "code": int(status), "message": str(message)} if 400 <= status < 600:
             return ItemResponse(status, error=message)
@@ -71,7 +71,7 @@ def concluded(last: Any) -> ItemResponse:
 
 
 class EventReader:
-    """Takes a stream apart: https://html.spec.whatwg.org/multipage/server-sent-events.html, its `data` lines only."""
+    """Parses a stream: https://html.spec.whatwg.org/multipage/server-sent-events.html, its `data` lines only."""
 
     def __init__(self) -> None:
         self.decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
@@ -87,12 +87,12 @@ class EventReader:
             if line.startswith("data:"):
                 self.data.append(line[5:].removeprefix(" "))
             elif not line and self.data:
-                yield self.dispatched()
+                yield self.dispatch()
 
-    def dispatched(self) -> Any:
+    def dispatch(self) -> Any:
         text = "\n".join(self.data)
         self.data.clear()
         try:
-            return answers.loads(text.encode())
+            return responses.loads(text.encode())
         except (NotJSON, ValueError, RecursionError):
             raise NotEvents from None

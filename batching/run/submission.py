@@ -1,4 +1,4 @@
-"""A batch from its call to its answer: its rows, its run, and what an Idempotency-Key stands for."""
+"""A batch from its call to its response: its rows, its execution, and the replay of an Idempotency-Key."""
 
 import hashlib
 import json
@@ -12,28 +12,27 @@ from functools import partial
 from typing import Any
 
 from django.db import DatabaseError, IntegrityError
-from django.utils import timezone
 
 from batching.conf import BatchingSettings
 from batching.errors import NotRecorded, StillRunning
 from batching.items.item import Item, ItemResponse, represent
-from batching.models import KEY_LIFETIME, Batch, BatchItem
+from batching.models import Batch, BatchItem
 from batching.records import writer
 from batching.records.record import Record
 from batching.run import event_loop
-from batching.run.execution import Execution
+from batching.run.executor import BatchExecutor
 from wire.api.callers import Caller, caller_name
-from wire.api.idempotency import KeyReused
+from wire.api.idempotency import refuse_reuse, rows_of_key
 
 logger = logging.getLogger(__name__)
 
-# Seconds that the answer to a batch whose time is over waits for its rows: an item may hold the database.
+# Seconds that the response to a batch that timed out waits for its rows: an item may hold the database.
 PATIENCE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What a caller asks. `began` is the monotonic moment at which it came."""
+    """The call of a batch. `began` is the monotonic moment at which it came."""
 
     caller: Caller
     data: Any
@@ -45,7 +44,7 @@ class Submission:
 
     @property
     def hash(self) -> str:
-        """Tell apart what one Idempotency-Key may not be used for."""
+        """Return a hash of the body, where an Idempotency-Key makes it matter."""
         if self.idempotency_key is None:
             return ""
         return hashlib.sha256(json.dumps(self.data, sort_keys=True).encode()).hexdigest()
@@ -55,74 +54,74 @@ class Submission:
         return caller_name(self.caller)
 
 
-def begin(ask: Submission, settings: BatchingSettings) -> Record | Batch:
-    """Write what is asked and return its record; or the finished batch that the caller's key stands for.
+def begin(submission: Submission, settings: BatchingSettings) -> Record | Batch:
+    """Write the rows of a batch and return its record; or the finished batch that its Idempotency-Key replays.
 
     Raises `StillRunning`, `KeyReused` and `NotRecorded`, and then nothing may run.
     """
-    if known := replayed(ask):
-        return known
-    # The answers to a call with a key are kept whole: they are what the same call gets again.
-    room = settings.BATCH_MAX_BYTES if ask.idempotency_key else settings.BATCH_STORED_BODY_BYTES
-    record = Record(batch_of(ask), ask.items, began=ask.began, room=room)
+    if batch := find_replay(submission):
+        return batch
+    # Responses to a call with a key are stored whole: the same call gets them again.
+    room = settings.BATCH_MAX_BYTES if submission.idempotency_key else settings.BATCH_STORED_BODY_BYTES
+    record = Record(batch_for(submission), submission.items, began=submission.began, room=room)
+    deadline = submission.began + settings.BATCH_TIMEOUT
     try:
-        writer.write(partial(record.open, settings.BATCH_TIMEOUT), seconds_until(ask.began + settings.BATCH_TIMEOUT))
+        writer.write(partial(record.open, settings.BATCH_TIMEOUT), seconds_until(deadline))
     except TimeoutError as error:
-        record.given_up = True
+        record.abandoned = True
         raise NotRecorded from error
     except IntegrityError:
-        if known := replayed(ask):
-            return known
+        if batch := find_replay(submission):
+            return batch
         raise
     except DatabaseError as error:
         raise NotRecorded from error
     return record
 
 
-def batch_of(ask: Submission) -> Batch:
+def batch_for(submission: Submission) -> Batch:
     return Batch(
-        owner_id=ask.caller.pk,
-        caller=ask.caller_name,
-        total=len(ask.items),
-        request_id=ask.request_id,
-        client_address=ask.client_address,
-        idempotency_key=ask.idempotency_key,
-        request_hash=ask.hash,
+        owner_id=submission.caller.pk,
+        caller=submission.caller_name,
+        total=len(submission.items),
+        request_id=submission.request_id,
+        client_address=submission.client_address,
+        idempotency_key=submission.idempotency_key,
+        request_hash=submission.hash,
     )
 
 
-def replayed(ask: Submission) -> Batch | None:
-    """Return the finished batch that the caller's Idempotency-Key stands for, if there is one."""
-    if ask.idempotency_key is None:
+def find_replay(submission: Submission) -> Batch | None:
+    """Return the finished batch of the caller's Idempotency-Key, if there is one."""
+    if submission.idempotency_key is None:
         return None
-    keyed = Batch.objects.filter(caller=ask.caller_name, idempotency_key=ask.idempotency_key)
-    keyed.filter(finished_at__lt=timezone.now() - KEY_LIFETIME).update(idempotency_key=None)
-    keyed.abandoned().interrupt()
-    known = keyed.first()
-    if known and known.request_hash != ask.hash:
-        raise KeyReused
-    if known and known.status in Batch.OPEN:
-        raise StillRunning
-    return known
+    rows = rows_of_key(Batch.objects.all(), submission.caller_name, submission.idempotency_key, since="finished_at")
+    rows.abandoned().interrupt()
+    batch: Batch | None = rows.first()
+    if batch:
+        refuse_reuse(batch, submission.hash)
+        if batch.status in Batch.OPEN:
+            raise StillRunning
+    return batch
 
 
-def answer(execution: Execution, record: Record, *, in_server: bool) -> None:
-    """Run a batch to its end and close its rows, whatever becomes of the call."""
+def execute(executor: BatchExecutor, record: Record, *, is_asgi: bool) -> None:
+    """Execute a batch and close its rows, also where the call is cancelled."""
     try:
-        in_time = event_loop.wait(execution.run, in_server=in_server)
-    except BaseException:  # the client went away, or the process is told to end
+        in_time = event_loop.wait(executor.run, is_asgi=is_asgi)
+    except BaseException:  # the client went away, or the process stops
         close(record, Batch.Status.CANCELLED)
         raise
-    close(record, ended(in_time), patience(execution))
+    close(record, final_status(in_time), patience(executor))
 
 
-def ended(in_time: bool) -> Batch.Status:
+def final_status(in_time: bool) -> Batch.Status:
     return Batch.Status.COMPLETED if in_time else Batch.Status.EXPIRED
 
 
-def patience(execution: Execution) -> float:
-    """Return how many seconds the answer may wait for its rows: until the batch's own time is over, and a little."""
-    return max(PATIENCE, seconds_until(execution.deadline))
+def patience(executor: BatchExecutor) -> float:
+    """Return how many seconds the response may wait for its rows: until the deadline, or a little."""
+    return max(PATIENCE, seconds_until(executor.deadline))
 
 
 def seconds_until(moment: float) -> float:
@@ -130,19 +129,19 @@ def seconds_until(moment: float) -> float:
 
 
 def close(record: Record, status: Batch.Status, seconds: float = PATIENCE) -> None:
-    """Close the rows, waiting at most so long; the answers are the caller's even if they can't be stored."""
+    """Close the rows, waiting at most so long; the caller gets the responses even if they can't be stored."""
     record.end(status)
     with suppress(DatabaseError, TimeoutError):
-        writer.write(partial(write_ending, record), seconds)
+        writer.write(partial(write_end, record), seconds)
 
 
-def close_aside(record: Record, status: Batch.Status) -> Future[None]:
+def close_later(record: Record, status: Batch.Status) -> Future[None]:
     """Close the rows without waiting for it."""
     record.end(status)
-    return writer.submit(partial(write_ending, record))
+    return writer.submit(partial(write_end, record))
 
 
-def write_ending(record: Record) -> None:
+def write_end(record: Record) -> None:
     try:
         record.close()
     except DatabaseError:
@@ -150,26 +149,25 @@ def write_ending(record: Record) -> None:
         raise
 
 
-# The envelope, of a batch that has just been answered or of one that is replayed.
+# The envelope, of a batch that has just ended or of one that is replayed.
 
 
 def envelope(record: Record) -> dict[str, Any]:
     responses = [item.represent() for item in record.items]
-    batch = record.batch
-    return {"batch_id": batch.pk, "responses": responses, **totals(batch)}
+    return {"batch_id": record.batch.pk, "responses": responses, **totals(record.batch)}
 
 
 def stored_envelope(batch: Batch) -> dict[str, Any]:
-    return {"batch_id": batch.pk, "responses": [stored(row) for row in batch.items.all()], **totals(batch)}
+    return {"batch_id": batch.pk, "responses": [represent_row(row) for row in batch.items.all()], **totals(batch)}
 
 
 def totals(batch: Batch) -> dict[str, Any]:
     return {"total_processing_time": batch.duration, "counts": batch.counts}
 
 
-def stored(row: BatchItem) -> dict[str, Any]:
-    """Return an item as the envelope had it, credentials masked."""
-    answer = ItemResponse(
+def represent_row(row: BatchItem) -> dict[str, Any]:
+    """Return an item as the envelope held it, with credentials masked."""
+    response = ItemResponse(
         status=row.status or 503,
         body=row.response_body,
         error=row.error,
@@ -177,4 +175,4 @@ def stored(row: BatchItem) -> dict[str, Any]:
         headers=row.response_headers,
         encoding=row.encoding,
     )
-    return represent(row.item_id or None, answer, row.duration or 0.0)
+    return represent(row.item_id or None, response, row.duration or 0.0)

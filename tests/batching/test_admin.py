@@ -225,6 +225,6 @@ def test_what_cannot_be_retried_says_why(db: None, why: str, settings: Any) -> N
     batch = running(QUEUED) if why == "still running" else background({})
     page = operator.post(page_named("retry", batch), follow=True).content.decode()
     said = {"nothing failed": "Nothing of this batch can be retried", "still running": "ended yet"}
-    assert said.get(why, "switched off here") in unescape(page)
+    assert said.get(why, "disabled (BATCH_ENABLED=false)") in unescape(page)
     assert Batch.objects.count() == 1
     assert log_entries() == []

@@ -15,10 +15,9 @@ from django.test import Client
 from django.utils import timezone
 
 from batching.background import embedded, queue, reaper
-from batching.background.accept import Acceptance
+from batching.background.acceptance import Acceptance
 from batching.background.fairness import RoundRobin
 from batching.errors import NotRecorded
-from batching.items.parse import Rules
 from batching.models import Batch, BatchItem
 from tests.batching.background import (
     ASYNC,
@@ -66,13 +65,13 @@ def test_only_a_batch_in_the_background_has_the_engine_look_for_work(
     monkeypatch.setattr(embedded.EmbeddedWorker, "_run", lambda self: over.wait())
     try:
         assert send("POST", "/api/batch", {"requests": [item("/api/echo")]}).status_code == 200
-        assert embedded.is_working()
+        assert embedded.is_running()
         assert not woken
         accepted(accept(send, [item("/api/echo")]))
         assert woken
     finally:
         over.set()
-        embedded.backgrounds.clear()
+        embedded.workers.clear()
 
 
 def test_a_batch_may_come_as_one_json_text(send: Send) -> None:
@@ -135,7 +134,7 @@ def test_items_that_build_on_others_are_refused(send: Send) -> None:
 
 def test_a_batch_that_is_still_coming_in_is_seen_by_nobody(send: Send) -> None:
     batch = receiving()
-    with Acceptance(batch, rules=Any, max_queued=1, room=1):
+    with Acceptance(batch, max_size=1, max_queued=1, room=1):
         assert send("GET", f"/api/batch/{batch.pk}").status_code == 404
     assert not Batch.objects.exists()
 
@@ -148,7 +147,7 @@ def test_what_a_dead_process_has_half_received_is_deleted(committed: None) -> No
     batch = receiving(status="receiving", lease_expires_at=timezone.now() - timedelta(seconds=1))
     batch.save()
     BatchItem.objects.create(batch=batch, position=0, not_before=timezone.now(), call="{}")
-    reaper.sweep(attempts=3, room=100)
+    reaper.sweep(max_attempts=3, room=100)
     assert not BatchItem.objects.exists()
 
 
@@ -167,13 +166,13 @@ def test_what_is_accepted_in_the_last_moment_is_not_deleted(committed: None, mon
         return delete(collector)
 
     monkeypatch.setattr(Collector, "delete", meanwhile)
-    reaper.sweep(attempts=3, room=100)
+    reaper.sweep(max_attempts=3, room=100)
     assert publishing[0].result(30) == Batch.objects.filter(pk=batch.pk).exists()
 
 
 def published(batch: Batch) -> bool:
     try:
-        Acceptance(batch, rules=Rules(max_size=1, allowed=["/api/"]), max_queued=1, room=100).publish("")
+        Acceptance(batch, max_size=1, max_queued=1, room=100).publish("")
     except NotRecorded:
         return False
     finally:
@@ -219,7 +218,7 @@ def test_requests_are_kept_whole_until_they_ran_and_shown_masked(send: Send) -> 
         assert b"t0psecret" not in admin.get(page).content
     assert b"t0psecret" not in json.dumps(results(send, batch)).encode()
     Batch.objects.update(retry_before=timezone.now() - timedelta(seconds=1))
-    reaper.sweep(attempts=3, room=100)
+    reaper.sweep(max_attempts=3, room=100)
     assert not BatchItem.objects.filter(call__isnull=False).exists()
     assert send("POST", f"/api/batch/{batch.pk}/retry").status_code == 409
 
@@ -263,8 +262,8 @@ def test_what_runs_when_its_batch_is_cancelled_may_end(send: Send) -> None:
     (held,) = queue.claim(1, 30, RoundRobin())
     assert send("POST", f"/api/batch/{batch.pk}/cancel").json()["status"] == "cancelling"
     assert queue.claim(1, 30, RoundRobin()) == []
-    assert queue.release(held, timezone.now(), tried=True)
-    reaper.sweep(attempts=3, room=100)
+    assert queue.release(held, timezone.now(), counts=True)
+    reaper.sweep(max_attempts=3, room=100)
     batch.refresh_from_db()
     assert (batch.status, states(batch)) == ("cancelled", ["cancelled", "cancelled"])
 

@@ -94,7 +94,7 @@ def test_the_standard_input_is_a_file_too(ada: User, monkeypatch: pytest.MonkeyP
         (["--as=eve"], {}, "The user 'eve' is deactivated."),
         (["--as=ada"], {"BATCH_ASYNC_MAX_SIZE": 1}, "A background batch may have 1 items."),
         (["--as=ada"], {"BATCH_MAX_QUEUED": 1}, "You may have 1 items waiting in background batches."),
-        (["--as=ada"], {"BATCH_ENABLED": False}, "Batches are switched off here (BATCH_ENABLED=false)."),
+        (["--as=ada"], {"BATCH_ENABLED": False}, "Batches are disabled (BATCH_ENABLED=false)."),
     ],
 )
 def test_what_is_refused_leaves_nothing_and_is_2(

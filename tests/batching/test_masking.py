@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batching.records.masking import MASK, is_secret, masked, masked_address, masked_query
+from batching.records.masking import MASK, is_secret, mask, mask_address, mask_query
 
 SECRET = [
     *(
@@ -39,18 +39,18 @@ def test_other_names_are_left_alone(name: str) -> None:
 
 def test_credentials_are_masked_at_any_depth_whatever_they_are() -> None:
     body: Any = {"a": [{"password": "x"}, {"b": {"token": {"deep": 1}}}], "n": 1, "secret": None}
-    assert masked(body) == {"a": [{"password": MASK}, {"b": {"token": MASK}}], "n": 1, "secret": MASK}
+    assert mask(body) == {"a": [{"password": MASK}, {"b": {"token": MASK}}], "n": 1, "secret": MASK}
 
 
 def test_what_no_database_can_hold_is_replaced() -> None:
-    assert masked({"a\x00": ["\ud800b"]}) == {"a\ufffd": ["\ufffdb"]}
+    assert mask({"a\x00": ["\ud800b"]}) == {"a\ufffd": ["\ufffdb"]}
 
 
 def test_no_depth_is_too_deep() -> None:
     deep: Any = []
     for _ in range(100_000):
         deep = [deep]
-    assert masked(deep)
+    assert mask(deep)
 
 
 @pytest.mark.parametrize(
@@ -63,15 +63,15 @@ def test_no_depth_is_too_deep() -> None:
     ],
 )
 def test_credentials_in_a_query_are_masked(address: str, stored: str) -> None:
-    assert masked_address(address) == stored
+    assert mask_address(address) == stored
 
 
 def test_credentials_in_a_form_are_masked() -> None:
-    assert masked_query("user=a&password=b") == f"user=a&password={MASK}"
+    assert mask_query("user=a&password=b") == f"user=a&password={MASK}"
 
 
 @given(st.recursive(st.text() | st.integers() | st.none(), lambda one: st.lists(one) | st.dictionaries(st.text(), one)))
 def test_the_original_is_left_as_it_was(value: Any) -> None:
     before = repr(value)
-    masked(value)
+    mask(value)
     assert repr(value) == before

@@ -12,7 +12,7 @@ from django.db import connections
 from django.utils import timezone
 
 from batching.background import reaper
-from batching.background.accept import Acceptance
+from batching.background.acceptance import Acceptance
 from batching.models import Batch, BatchItem
 from tests.batching.background import ASYNC, accept, accepted, drain
 from tests.batching.conftest import Send, item, let_go, wsgi
@@ -77,7 +77,7 @@ def test_what_was_coming_in_is_seen_by_nobody_and_deleted_later(
     drain()
     assert list(BatchItem.objects.values_list("state", flat=True)) == ["queued"]
     Batch.objects.update(lease_expires_at=timezone.now() - timedelta(seconds=1))
-    reaper.sweep(attempts=3, room=100)
+    reaper.sweep(max_attempts=3, room=100)
     assert not BatchItem.objects.exists()
 
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batching.items.paths import BadPath, Target, read
+from batching.items.paths import AllowedPaths, BadPath, Target
 
 GOOD = [
     ("/api/x", "/api/x", ""),
@@ -37,37 +37,37 @@ BAD = [
 
 @pytest.mark.parametrize(("text", "path_info", "query"), GOOD)
 def test_a_path_is_taken_as_a_server_would(text: str, path_info: str, query: str) -> None:
-    assert read(text, script_name="", allowed=["/api/"]) == Target(path_info, query)
+    assert AllowedPaths(["/api/"]).target(text) == Target(path_info, query)
 
 
 @pytest.mark.parametrize("text", BAD)
 def test_a_path_that_leads_out_is_refused(text: str) -> None:
     with pytest.raises(BadPath):
-        read(text, script_name="", allowed=["/api/"])
+        AllowedPaths(["/api/"]).target(text)
 
 
 @pytest.mark.parametrize("text", ["/sub/api/x", "/api/x", "/s%75b/api/x"])
 def test_the_projects_own_prefix_may_be_left_out(text: str) -> None:
-    assert read(text, script_name="/sub", allowed=["/api/"]).path_info == "/api/x"
+    assert AllowedPaths(["/api/"], "/sub").target(text).path_info == "/api/x"
 
 
 @pytest.mark.parametrize("text", ["/sub/admin/", "/sub", "/sub/", "/subapi/x", "/sub/sub/api/x"])
 def test_the_projects_own_prefix_opens_nothing(text: str) -> None:
     with pytest.raises(BadPath):
-        read(text, script_name="/sub", allowed=["/api/"])
+        AllowedPaths(["/api/"], "/sub").target(text)
 
 
 @pytest.mark.parametrize(("prefix", "text"), [("/v1", "/v1"), ("/v1", "/v1/x"), ("/v1/", "/v1/"), ("/", "/x")])
 def test_a_prefix_ends_at_a_slash(prefix: str, text: str) -> None:
-    assert read(text, script_name="", allowed=["/api/", prefix]).path_info == text
+    assert AllowedPaths(["/api/", prefix]).target(text).path_info == text
     with pytest.raises(BadPath):
-        read("/v10", script_name="", allowed=["/api/", "/v1"])
+        AllowedPaths(["/api/", "/v1"]).target("/v10")
 
 
 @given(st.text(alphabet="/.%2eEfF5cC\\?#ab\x00 é"))
 def test_nothing_that_is_accepted_leads_out(tail: str) -> None:
     try:
-        target = read(f"/api/{tail}", script_name="", allowed=["/api/"])
+        target = AllowedPaths(["/api/"]).target(f"/api/{tail}")
     except BadPath:
         return
     assert target.path_info.startswith("/api/")

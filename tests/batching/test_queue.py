@@ -14,10 +14,10 @@ from django.utils import timezone
 from django.utils.http import http_date
 
 from batching.background import queue, reaper
-from batching.background.attempts import moment_of
+from batching.background.attempts import retry_time
 from batching.background.embedded import EmbeddedWorker
 from batching.background.fairness import RoundRobin
-from batching.background.queue import Claimed, Ending
+from batching.background.queue import Attempt, AttemptResult
 from batching.conf import get_settings
 from batching.items.item import ItemResponse
 from batching.models import Batch, BatchItem
@@ -38,12 +38,12 @@ def made(count: int = 1, path: str = "/api/echo", **fields: Any) -> Batch:
     return batch
 
 
-def claim(places: int = 1, lease: float = 30) -> list[Claimed]:
+def claim(places: int = 1, lease: float = 30) -> list[Attempt]:
     return queue.claim(places, lease, RoundRobin())
 
 
-def ended(claimed: Claimed, answer: ItemResponse = FINE) -> Ending:
-    return Ending(claimed, answer, 1.0, 2.0)
+def ended(attempt: Attempt, response: ItemResponse = FINE) -> AttemptResult:
+    return AttemptResult(attempt, response, 1.0, 2.0)
 
 
 def adds_up(batch: Batch) -> bool:
@@ -82,7 +82,7 @@ def test_who_has_lost_his_claim_changes_nothing() -> None:
     (held,) = claim()
     assert held.fence > late.fence
     assert queue.finish([ended(late)], ROOM) == 0  # it is somebody else's
-    assert not queue.release(late, timezone.now(), tried=True)
+    assert not queue.release(late, timezone.now(), counts=True)
     assert queue.renew([late], 30) == 0
     assert queue.finish([ended(held, ItemResponse(404, error="No."))], ROOM) == 1
     assert queue.finish([ended(late), ended(held)], ROOM) == 0  # it has ended
@@ -121,10 +121,10 @@ def test_what_kills_its_processes_is_given_up() -> None:
     batch = made()
     for attempt in (1, 2, 3):
         (held,) = claim(lease=-1)
-        assert held.attempts == attempt
+        assert held.number == attempt
         reaper.reap(3, ROOM)
     assert claim() == []
-    assert (states(batch), BatchItem.objects.get().error) == (["failed"], reaper.GAVE_UP.error)
+    assert (states(batch), BatchItem.objects.get().error) == (["failed"], reaper.PROCESSES_DIED.error)
     assert adds_up(batch)
     assert batch.status == "completed"
 
@@ -133,8 +133,8 @@ def test_an_attempt_that_was_given_back_does_not_count() -> None:
     made()
     for _ in range(5):
         (held,) = claim()
-        assert held.attempts == 1
-        queue.release(held, timezone.now(), tried=False)
+        assert held.number == 1
+        queue.release(held, timezone.now(), counts=False)
 
 
 @pytest.mark.parametrize(
@@ -174,14 +174,14 @@ def test_an_answer_that_says_when_is_believed(said: str) -> None:
     made()
     (held,) = claim()
     asked = ItemResponse(503, headers={"Retry-After": said.format(date=http_date(time.time() + 120))})
-    wait = (moment_of(ended(held, asked)) - timezone.now()).total_seconds()
+    wait = (retry_time(ended(held, asked)) - timezone.now()).total_seconds()
     assert 115 < wait < 125
 
 
 def test_an_item_waits_until_it_is_to_be_tried_again() -> None:
     made()
     (held,) = claim()
-    queue.release(held, timezone.now() + timedelta(minutes=1), tried=True)
+    queue.release(held, timezone.now() + timedelta(minutes=1), counts=True)
     assert claim() == []
 
 

@@ -133,9 +133,9 @@ def test_a_process_that_ends_on_its_own_says_nothing(tmp_path: Path) -> None:
     code = """
 import django
 django.setup()
-from batching import resident
-resident.start()
-[background] = resident.backgrounds.values()
+from batching.background import embedded
+embedded.start()
+[background] = embedded.workers.values()
 background.wake()
 print("alive", background.is_alive)
 """

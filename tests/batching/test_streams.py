@@ -9,10 +9,10 @@ import pytest
 from django.test import AsyncClient
 
 from batching.models import Batch
-from batching.run import outbox
+from batching.run import event_queue
 from batching.run.relay import EventReader, NotEvents
 from tests.batching.conftest import Send, item, wsgi
-from tests.batching.test_time import ended, wait_for_end
+from tests.batching.test_executor import ended, wait_for_end
 from tests.host import views
 
 EVENTS, LINES = "text/event-stream", "application/x-ndjson"
@@ -177,7 +177,7 @@ async def test_a_stream_that_nobody_reads_never_runs(committed: None) -> None:
 async def test_a_slow_reader_keeps_items_waiting_and_not_memory(
     committed: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "ROOM", 5)
+    monkeypatch.setattr(event_queue, "MAX_RELAYED", 5)
     response = await begun([item("/api/events?count=500", id="a")])
     parts = aiter(response)
     for _ in range(2):
@@ -190,7 +190,7 @@ async def test_a_slow_reader_keeps_items_waiting_and_not_memory(
 
 
 async def test_a_quiet_stream_is_kept_open(committed: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batching.api.streams.HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr("wire.api.sse.HEARTBEAT_SECONDS", 0.05)
     response = await begun([item("/api/slow-async?seconds=0.3", id="a")])
     content = b"".join([part async for part in response])
     assert content.count(b": keep-alive\n\n") >= 3

@@ -3,33 +3,33 @@
 from typing import Any
 
 from batching.background import queue, reaper
-from batching.background.queue import HELD, ITEM_ENDED, ITEMS, Ending
+from batching.background.queue import HELD, ITEM_RESPONSE_COLUMNS, ITEMS, AttemptResult
 
 
 def no_fence() -> None:
     """Whoever ends an item that runs may do so, though somebody else has claimed it since."""
 
-    def finish_one(ending: Ending, room: int) -> bool:
-        call = None if ending.answer.succeeded else ending.claimed.call
-        values = [*ending.values(room), call, None, ending.claimed.id]
-        return ITEMS.finish_one((*ITEM_ENDED, "call", "lease_expires_at"), ("id",), HELD, values)
+    def finish_one(result: AttemptResult, room: int) -> bool:
+        stored_request = None if result.response.succeeded else result.attempt.stored_request
+        values = [*result.values(room), stored_request, None, result.attempt.id]
+        return ITEMS.finish_one((*ITEM_RESPONSE_COLUMNS, "call", "lease_expires_at"), ("id",), HELD, values)
 
     queue.finish_one = finish_one
 
 
 def no_reaper() -> None:
     """Nobody puts back what dead processes held."""
-    reaper.reap = lambda attempts, room: None
+    reaper.reap = lambda max_attempts, room: None
 
 
 def no_condition() -> None:
     """An item is ended by whoever comes, also when it has ended."""
 
-    def finish_one(ending: Ending, room: int) -> bool:
-        names = (*ITEM_ENDED, "call", "lease_expires_at")
-        call = None if ending.answer.succeeded else ending.claimed.call
-        values: list[Any] = [*ending.values(room), call, None, ending.claimed.id]
-        sql = ITEMS.finishing(names, ("id",)).replace(' AND "finished_at" IS NULL', "")
+    def finish_one(result: AttemptResult, room: int) -> bool:
+        names = (*ITEM_RESPONSE_COLUMNS, "call", "lease_expires_at")
+        stored_request = None if result.response.succeeded else result.attempt.stored_request
+        values: list[Any] = [*result.values(room), stored_request, None, result.attempt.id]
+        sql = ITEMS.finish_sql(names, ("id",)).replace(' AND "finished_at" IS NULL', "")
         return ITEMS.write(sql, (*names, "id"), [values]) == 1
 
     queue.finish_one = finish_one

@@ -21,31 +21,31 @@ from django.views.decorators.csrf import csrf_exempt
 
 # The point, and the function before or after which it lies. `queue.close` ends every transaction that closes batches.
 BEFORE = {
-    "before the claim": "queue.claim_of",
-    "before the view": "attempts.carried_out",
+    "before the claim": "queue.claim_from",
+    "before the view": "attempts.execute",
     "before the end is written": "queue.finish",
-    "between rows and counts": "queue.count",
+    "between rows and counts": "queue.add_counts",
     "before a release": "queue.release",
     "before leases are prolonged": "queue.renew",
     "before the reaper": "reaper.reap",
     "cancelling": "queue.drop_cancelled",
-    "before a slice is accepted": "accept.Acceptance.write",
-    "before a batch shows": "accept.Acceptance.publish",
+    "before a slice is accepted": "acceptance.Acceptance.write",
+    "before a batch shows": "acceptance.Acceptance.publish",
     "before a batch is forgotten": "reaper.forget",
     "forgetting": "deletion.Collector.delete",
-    "before a retry": "accept.RetriedItems.items",
+    "before a retry": "acceptance.RetriedItems.items",
 }
 AFTER = {
-    "claim not committed": "queue.caller_of",
-    "claimed": "queue.claim_of",
-    "after the view": "attempts.carried_out",
+    "claim not committed": "queue.load_caller",
+    "claimed": "queue.claim_from",
+    "after the view": "attempts.execute",
     "not committed": "queue.close",
     "end written": "queue.finish",
     "released": "queue.release",
     "after the reaper": "reaper.reap",
     "cancelled": "queue.cancel",
-    "slice accepted": "accept.Acceptance.write",
-    "committed, not answered": "accept.Acceptance.publish",
+    "slice accepted": "acceptance.Acceptance.write",
+    "committed, not answered": "acceptance.Acceptance.publish",
     "about to be answered": "progress.represent",
 }
 IN_THE_VIEW = "in the view"
@@ -56,11 +56,11 @@ QUICK = {
     "engine.PAUSE": 0.05,
     "engine.GRACE": 0.2,
     "attempts.LONGEST_BACKOFF": 0.05,
-    "accept.PATIENCE": 0.4,
-    "accept.SLICE": 2,
+    "acceptance.PATIENCE": 0.4,
+    "acceptance.SLICE": 2,
 }
 
-WITH_CELERY = {"tasks.LOOK": 0.2}
+WITH_CELERY = {"tasks.POLL": 0.2}
 
 directory = Path(os.environ.get("CRASH_DIRECTORY", "."))
 holding = threading.local()
@@ -118,10 +118,10 @@ def place_of(path: str) -> tuple[Any, str]:
     from django.db.models import deletion
 
     from batching.api import progress
-    from batching.background import accept, attempts, engine, queue, reaper
+    from batching.background import acceptance, attempts, engine, queue, reaper
 
     modules: dict[str, Any] = {
-        "accept": accept,
+        "acceptance": acceptance,
         "deletion": deletion,
         "attempts": attempts,
         "engine": engine,
@@ -163,7 +163,7 @@ def install(taken_out: str) -> None:
     FAULTS[taken_out]()
     for path, value in (QUICK | (WITH_CELERY if settings.BATCH_CELERY_APP else {})).items():
         setattr(*place_of(path), value)
-    wrap("attempts.carried_out", before=lambda claimed, *_: setattr(holding, "fence", claimed.fence))
+    wrap("attempts.execute", before=lambda attempt, *_: setattr(holding, "fence", attempt.fence))
     wrap("queue.finish_one", after=note_refusal)
     for point, path in BEFORE.items():
         wrap(path, before=lambda *_, point=point: reach(point))
@@ -171,6 +171,6 @@ def install(taken_out: str) -> None:
         wrap(path, after=lambda *_, point=point: reach(point))
 
 
-def note_refusal(accepted: bool, ending: Any, *_: Any) -> None:
+def note_refusal(accepted: bool, result: Any, *_: Any) -> None:
     if not accepted:
-        note("refusals", item=ending.claimed.id, fence=ending.claimed.fence)
+        note("refusals", item=result.attempt.id, fence=result.attempt.fence)

@@ -83,7 +83,7 @@ MAY_IMPORT = {
         "batching.background batching.conf batching.errors batching.items batching.models batching.run "
         "wire.errors wire.observe"
     ),
-    "batching.metrics": "batching.models batching.signals",
+    "batching.metrics": "batching.models batching.signals wire.asgi",
     "batching.models": "wire.api",
     "batching.records": "batching.conf batching.items batching.models batching.signals wire.api wire.asgi",
     "batching.routing": "batching.inspection",
@@ -95,13 +95,14 @@ MAY_IMPORT = {
     "batching.urls": "batching.api",
     "config.apps": "config.observe config.production config.throttles",
     "config.asgi": "assistant.lifespan assistant.routing batching.lifespan batching.routing wire.asgi",
+    "config.celery": "batching.conf",
     "config.console": "assistant.observe batching.inspection wire.observe",
     "config.management": "assistant.models batching.models",
     "config.middleware": "config.production wire.errors",
     "config.observe": "assistant.metrics batching.metrics wire.errors wire.observe",
-    "config.settings": "wire",
+    "config.settings": "assistant.conf batching.conf wire wire.server",
     "config.templatetags": "wire.observe",
-    "config.throttles": "assistant.models assistant.signals wire.api wire.once",
+    "config.throttles": "assistant.conf assistant.models assistant.signals wire.api wire.once",
     "config.urls": "config.observe config.throttles config.views",
     "config.views": "assistant.cluster assistant.conf assistant.providers wire.asgi",
 }

@@ -28,3 +28,10 @@ class StrictCursorPagination(CursorPagination):
             return super().decode_cursor(request)
         except exceptions.NotFound:
             raise exceptions.ValidationError({"cursor": ["This isn't a cursor that the list gave."]}) from None
+
+
+class NewestFirst(StrictCursorPagination):
+    """Pages in the order of the view's attribute `newest_by`, a field such as `created_at`."""
+
+    def get_ordering(self, request: Request, queryset: Any, view: Any) -> tuple[str, ...]:
+        return (f"-{view.newest_by}", "-id")

@@ -5,7 +5,7 @@ at U+2028) and is written in one piece, so that a client that parses each networ
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from contextvars import ContextVar
 from weakref import ref
@@ -45,6 +45,15 @@ def frame(number: int, payload: str) -> bytes:
 def read_cursor(text: str | None) -> int:
     """Return the number of the last event that a client has (`Last-Event-ID`); 0 without a valid one."""
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 10 else 0
+
+
+async def or_heartbeat[T](next_event: Callable[[], Awaitable[T]]) -> T | None:
+    """Return the next event; None once a heartbeat is due, and then `next_event` is cancelled."""
+    try:
+        async with asyncio.timeout(HEARTBEAT_SECONDS):
+            return await next_event()
+    except TimeoutError:
+        return None
 
 
 async def frames(source: EventSource, stream: DetachedStream | None = None) -> AsyncGenerator[bytes]:

@@ -9,12 +9,12 @@ from typing import Any, NoReturn
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from batching.background import accept, celery
+from batching.background import acceptance, celery
 from batching.conf import BatchingSettings, get_settings
-from batching.errors import SwitchedOff
+from batching.errors import BatchesDisabled
 from batching.items import request_factory
-from batching.items.lines import Source, Upload
-from batching.items.parse import Rules
+from batching.items.ndjson import Source, Upload
+from batching.items.paths import AllowedPaths
 from batching.management import summary
 from batching.models import Batch
 from batching.run import identity
@@ -42,12 +42,12 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, file: str, username: str, priority: str, follow: bool, **options: Any) -> None:
         try:
-            with opened(file) as source:
-                batch = accepted(source, user_named(username), priority, get_settings())
+            with open_source(file) as source:
+                batch = accept(source, user_named(username), priority, get_settings())
         except WireError as error:
             raise CommandError(error.message, returncode=REFUSED) from None
         except KeyboardInterrupt:
-            self.leave("Nothing was accepted.")
+            self.interrupt("Nothing was accepted.")
         self.stdout.write(batch.pk)
         if follow:
             self.follow(batch)
@@ -64,20 +64,20 @@ class Command(BaseCommand):
             raise CommandError(f"{batch.pk} was deleted.", returncode=SOME_FAILED) from None
         except KeyboardInterrupt:
             progress.close()
-            self.leave(f"{batch.pk} continues. To see its status: manage.py batch_status {batch.pk}")
+            self.interrupt(f"{batch.pk} continues. To see its status: manage.py batch_status {batch.pk}")
         progress.close()
         for line in summary.failures(batch):
             self.stdout.write(line)
         if batch.succeeded < batch.total:
             sys.exit(SOME_FAILED)
 
-    def leave(self, said: str) -> NoReturn:
-        self.stderr.write(said)
+    def interrupt(self, message: str) -> NoReturn:
+        self.stderr.write(message)
         sys.exit(INTERRUPTED)
 
 
 @contextmanager
-def opened(file: str) -> Iterator[Source]:
+def open_source(file: str) -> Iterator[Source]:
     if file == "-":
         yield sys.stdin.buffer
         return
@@ -100,24 +100,20 @@ def user_named(username: str) -> Any:
     return user
 
 
-def accepted(source: Source, user: Any, priority: str, settings: BatchingSettings) -> Batch:
+def accept(source: Source, user: Any, priority: str, settings: BatchingSettings) -> Batch:
     """Store a batch of a user. Raises `WireError`."""
     if not settings.BATCH_ENABLED:
-        raise SwitchedOff
-    came_from = request_factory.own()
-    batch = accept.batch_for(
+        raise BatchesDisabled
+    origin = request_factory.dump_default()
+    batch = acceptance.batch_for(
         user,
         settings,
         priority=Batch.Priority[priority.upper()],
-        origin=came_from,
-        identity=identity.in_session(),
+        origin=origin,
+        identity=identity.dump_session(),
     )
     body = Upload(source, max_bytes=settings.BATCH_ASYNC_MAX_BYTES, max_line=settings.BATCH_MAX_BYTES, expected=None)
-    rules = Rules(
-        max_size=settings.BATCH_ASYNC_MAX_SIZE,
-        allowed=settings.BATCH_ALLOWED_PATHS,
-        script_name=came_from["root_path"],
-    )
-    accept.accept(batch, body, rules=rules, settings=settings)
-    celery.call_for(batch)
+    allowed = AllowedPaths(settings.BATCH_ALLOWED_PATHS, origin["root_path"])
+    acceptance.accept(batch, body, allowed=allowed, max_size=settings.BATCH_ASYNC_MAX_SIZE, settings=settings)
+    celery.wake_for(batch)
     return batch

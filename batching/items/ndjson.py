@@ -1,17 +1,17 @@
-"""The body of a background batch, an item a line, read as it comes: no more than one line of it is held."""
+"""The body of a background batch as NDJSON, an item a line, read as it arrives: it holds one line at a time."""
 
 import hashlib
 import time
 from collections.abc import Iterator
 from typing import Protocol
 
-from batching.errors import CutOff
+from batching.errors import IncompleteBody
 from batching.items import parse
 from batching.items.item import Item
-from batching.items.parse import Rules
+from batching.items.paths import AllowedPaths
 from wire.api.parsers import TooLarge
 
-# What is read at once of a line that is too long.
+# Bytes that are read at once of a line that is too long.
 SKIP = 64 * 1024
 
 
@@ -20,9 +20,9 @@ class Source(Protocol):
 
 
 class Upload:
-    """The lines of a body that aren't empty; None stands for one that is too long.
+    """The lines of a body that aren't empty; None stands for a line that is too long.
 
-    `expected` is how many bytes the client announced. Once it is read, `hash` tells its content from any other.
+    `expected` is the number of bytes that the client announced. `hash` identifies the body once it is read.
     """
 
     def __init__(self, source: Source, *, max_bytes: int, max_line: int, expected: int | None) -> None:
@@ -39,16 +39,16 @@ class Upload:
     def hash(self) -> str:
         return self.digest.hexdigest()
 
-    def items(self, rules: Rules) -> Iterator[Item]:
-        """Yield the items, those that can't be carried out answered already."""
+    def items(self, allowed: AllowedPaths) -> Iterator[Item]:
+        """Yield the items, bad ones settled."""
         for position, line in enumerate(self):
             time.sleep(0)  # as in `Acceptance.check`
-            item = parse.read_line(position, line, rules)
+            item = parse.parse_line(position, line, allowed)
             parse.refuse_dependencies(item)
             yield item
 
     def __iter__(self) -> Iterator[bytes | None]:
-        """Raises `TooLarge` and `CutOff`, perhaps after many lines."""
+        """Yield the lines. Raises `TooLarge` and `IncompleteBody`, perhaps after many lines."""
         while line := self.read(self.max_line + 1):
             if len(line) > self.max_line and not line.endswith(b"\n"):
                 self.skip()
@@ -56,7 +56,7 @@ class Upload:
             elif stripped := line.strip():
                 yield stripped
         if self.expected is not None and self.received < self.expected:
-            raise CutOff
+            raise IncompleteBody
 
     def read(self, size: int) -> bytes:
         part = self.source.readline(size)
@@ -67,7 +67,7 @@ class Upload:
         return part
 
     def skip(self) -> None:
-        """Pass over the rest of a line."""
+        """Skip the rest of a line."""
         while (part := self.read(SKIP)) and not part.endswith(b"\n"):
             pass
 

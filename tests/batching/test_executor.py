@@ -196,7 +196,7 @@ def test_a_thousand_batches_leave_no_thread_and_no_connection(send: Send) -> Non
     for _ in range(250):
         answers(send("POST", "/api/batch", {"requests": requests}))
     assert threading.active_count() <= running + 10
-    until(lambda: not pool.ending)
+    until(lambda: not pool.cancelled_tasks)
     time.sleep(threads.IDLE + 0.5)
     assert open_connections() <= connected
 
