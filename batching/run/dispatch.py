@@ -19,6 +19,7 @@ from batching.run import identity
 from batching.run.identity import BackgroundCaller
 from wire.api.sse import can_stream
 from wire.asgi.handler import InnerHandler, handler
+from wire.asgi.threads import drop_open_transactions
 from wire.observe import tracing
 
 logger = logging.getLogger(__name__)
@@ -93,9 +94,13 @@ def signal_arguments(request: HttpRequest) -> dict[str, Any]:
 
 
 def finish(response: HttpResponseBase | None) -> None:
-    """Send `request_finished`, upon which Django gives this thread's database connections back."""
+    """Send `request_finished`, upon which Django gives this thread's database connections back.
+
+    A transaction that the view left open ends here: the thread's next item would be in it.
+    """
     if response is None:
         request_finished.send(sender=InnerHandler)
     else:
         response._handler_class = InnerHandler  # type: ignore[attr-defined]  # the sender of request_finished
         response.close()
+    drop_open_transactions()
