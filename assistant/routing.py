@@ -2,6 +2,9 @@
 
 from django.urls import path
 
-from assistant.websocket.consumer import ChatConsumer
+from wire.extras import needs_extra
+
+with needs_extra("server", "assistant.routing"):
+    from assistant.websocket.consumer import ChatConsumer
 
 websocket_urlpatterns = [path("ws/agent/chat", ChatConsumer.as_asgi())]

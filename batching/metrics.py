@@ -11,12 +11,15 @@ from django.db import DatabaseError, connections, router
 from django.db.models import F, Min, Sum
 from django.dispatch import receiver
 from django.utils import timezone
-from prometheus_client import REGISTRY, Counter
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 from batching.models import Batch, BatchItem
 from batching.signals import batch_finished
+from wire.extras import needs_extra
+
+with needs_extra("metrics", "batching.metrics"):
+    from prometheus_client import REGISTRY, Counter
+    from prometheus_client.core import GaugeMetricFamily
+    from prometheus_client.registry import Collector
 
 logger = logging.getLogger(__name__)
 

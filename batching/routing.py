@@ -2,7 +2,10 @@
 
 from django.urls import path
 
-from batching.inspection.consumer import BatchConsumer
 from batching.inspection.live import SOCKET
+from wire.extras import needs_extra
+
+with needs_extra("server", "batching.routing"):
+    from batching.inspection.consumer import BatchConsumer
 
 websocket_urlpatterns = [path(f"{SOCKET}<slug:batch_id>", BatchConsumer.as_asgi())]

@@ -10,8 +10,6 @@ from django.db import transaction
 from django.http import HttpResponse
 from django.utils.decorators import method_decorator
 from django.utils.http import content_disposition_header
-from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.exceptions import PermissionDenied, ValidationError
 from rest_framework.generics import ListAPIView
 from rest_framework.request import Request
@@ -42,7 +40,7 @@ from assistant.conf import get_settings
 from assistant.errors import AssistantError, Conflict, NotFound
 from assistant.models import Agent, APIKey, Conversation, Message
 from assistant.tools import toolbox
-from wire.api.openapi import event_stream, fails
+from wire.api.openapi import OpenApiParameter, OpenApiTypes, event_stream, extend_schema, fails
 from wire.api.requests import client_address, flag, idempotency_key
 from wire.api.rest import Pages
 from wire.api.sse import NO_SCOPE, EventStreamResponse, NoStream, can_stream, frames, pusher, read_cursor

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from importlib.util import find_spec
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
@@ -14,6 +13,7 @@ from assistant.providers.base import ModelEvent, ModelRequest
 from assistant.providers.llama import CONTEXT_TOKENS, SLOTS
 from assistant.providers.openai import OpenAIModel
 from assistant.providers.shared_llama import Address, SharedLlama
+from wire.extras import advice, is_installed
 
 STARTER = "smollm2"
 # Its own queue is without end, and at a second or two an answer nobody waits for a tenth.
@@ -84,10 +84,8 @@ def client(name: str, address: Address) -> OpenAIModel:
 
 def checked(name: str) -> Path:
     """Return where the weights are, or would be."""
-    if find_spec("xllamacpp") is None:
-        raise ImproperlyConfigured(
-            f"The model local:{name} needs llama.cpp: pip install 'django-assistant-backend[local]'."
-        )
+    if not is_installed("xllamacpp"):
+        raise ImproperlyConfigured(f"The model local:{name} {advice('local')}.")
     return SMOLLM2.path if name == STARTER else checked_file(name)
 
 

@@ -3,8 +3,6 @@
 from typing import Any
 
 from django.http.response import HttpResponseBase
-from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.exceptions import ValidationError
 from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
@@ -23,7 +21,7 @@ from batching.items.lines import Upload
 from batching.items.request_factory import factory_of
 from batching.models import Batch
 from batching.run import identity
-from wire.api.openapi import event_stream, fails
+from wire.api.openapi import OpenApiParameter, OpenApiResponse, OpenApiTypes, event_stream, extend_schema, fails
 from wire.api.requests import idempotency_key
 from wire.asgi import draining
 from wire.asgi.threads import give_connections_back

@@ -11,17 +11,18 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings as project
 from django.http.request import validate_host
 from django.utils import timezone
-from standardwebhooks import Webhook as Signer
-from yarl import URL
 
 from batching.conf import BatchingSettings, get_settings
 from batching.errors import BadWebhook
 from batching.models import Batch, Webhook
+
+if TYPE_CHECKING:
+    from yarl import URL
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +43,12 @@ GONE = 410
 InRows = Callable[[Callable[[], Any], Any], Awaitable[Any]]
 
 
-def allowed(address: str, settings: BatchingSettings) -> URL:
+def allowed(address: str, settings: BatchingSettings) -> "URL":
     """Return where a caller wants to be told, if that may be. Raises `BadWebhook`."""
     if not settings.BATCH_WEBHOOK_HOSTS:
         raise BadWebhook("Nobody can be told here (BATCH_WEBHOOK_HOSTS is empty).")
+    from yarl import URL  # of the extra `webhooks`, as all that is imported inside functions here
+
     try:
         url = URL(address)
     except ValueError:
@@ -61,7 +64,7 @@ def allowed(address: str, settings: BatchingSettings) -> URL:
     return url
 
 
-def is_local(url: URL) -> bool:
+def is_local(url: "URL") -> bool:
     """Tell whether it is a developer's own machine, where plain http and any port will do."""
     return bool(project.DEBUG) and url.scheme == "http" and url.raw_host in LOOPBACK
 
@@ -80,6 +83,8 @@ def message(batch: Batch) -> str:
 
 def headers(batch_id: str, content: str, secret: str) -> dict[str, str]:
     """Return the headers of an attempt that is made now. A batch is told of once, so that its id is the message's."""
+    from standardwebhooks import Webhook as Signer
+
     now = datetime.now(UTC)
     return {
         "Content-Type": "application/json",
@@ -100,12 +105,15 @@ class Failure:
 
 async def told(webhook: Webhook, content: str, settings: BatchingSettings) -> Failure | None:
     """Send a message once."""
+    try:
+        url = allowed(webhook.url, settings)
+    except BadWebhook:
+        return Failure("It may not be told any more.", final=True)
     import aiohttp  # it takes half a second to import
 
     from wire.outbound import PUBLIC, NoSuchHost, NotAllowed, Reach, is_loopback, requested
 
     try:
-        url = allowed(webhook.url, settings)
         reach = Reach(is_loopback) if is_local(url) else PUBLIC
         signed = headers(webhook.batch_id, content, settings.BATCH_WEBHOOK_SECRET)
         async with (
@@ -113,8 +121,6 @@ async def told(webhook: Webhook, content: str, settings: BatchingSettings) -> Fa
             requested("POST", url, reach, headers=signed, content=content.encode()) as response,
         ):
             return None if 200 <= response.status < 300 else refused(response.status)
-    except BadWebhook:
-        return Failure("It may not be told any more.", final=True)
     except NotAllowed:
         return Failure("Its address isn't public.")
     except NoSuchHost:

@@ -1,9 +1,39 @@
 """What the OpenAPI descriptions of both apps share."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from drf_spectacular.utils import OpenApiResponse
 from rest_framework import serializers
+
+from wire.extras import is_installed
+
+__all__ = [
+    "OpenApiExample",
+    "OpenApiParameter",
+    "OpenApiResponse",
+    "OpenApiTypes",
+    "event_stream",
+    "extend_schema",
+    "fails",
+]
+
+if TYPE_CHECKING or is_installed("drf_spectacular"):
+    from drf_spectacular.types import OpenApiTypes
+    from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
+else:
+
+    class Undescribed:
+        """Take what views say in drf-spectacular's words, where it isn't installed (the extra `openapi`)."""
+
+        def __call__(self, *args: Any, **kwargs: Any) -> "Undescribed":
+            return self
+
+        def __getattr__(self, name: str) -> "Undescribed":
+            return self
+
+    OpenApiTypes = OpenApiExample = OpenApiParameter = OpenApiResponse = Undescribed()
+
+    def extend_schema(**description: Any) -> Any:
+        return lambda view: view
 
 
 class ErrorSerializer(serializers.Serializer[Any]):
