@@ -11,6 +11,8 @@ from assistant.models.pool import STORING
 from assistant.providers.base import Model, ModelRequest
 from assistant.providers.registry import get_model
 
+__all__ = ["shutdown", "startup"]
+
 # A local model answers so many at once, and each place remembers the instructions that it has read.
 PLACES = 2
 

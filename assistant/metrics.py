@@ -17,6 +17,8 @@ from wire.extras import needs_extra
 with needs_extra("metrics", "assistant.metrics"):
     from prometheus_client import Counter, Gauge, Histogram
 
+__all__ = []
+
 RUNNING = Gauge("assistant_answers_running", "Answers that are being written.")
 STREAMS = Gauge("assistant_streams_open", "Streams and plain calls that read an answer as it is written.")
 ANSWERS = Counter("assistant_answers", "Answers that have ended.", ["agent", "outcome"])

@@ -38,6 +38,8 @@ from wire.asgi.threads import give_connections_back
 from wire.observe.durations import spoken
 from wire.observe.request_id import request_id
 
+__all__ = ["BatchAdmin"]
+
 # What may be done beside viewing: cancelling and retrying; reading what was asked and answered.
 OPERATE, READ = "batching.operate_batch", "batching.view_batchitem"
 
@@ -110,6 +112,8 @@ IN_THE_BACKGROUND = ((None, {"fields": (("caller_name", "priority", "retried", "
 
 @admin.register(Batch)
 class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it can't be subscripted at run time
+    """Batches and their items, to read, and to cancel or retry."""
+
     list_display = ("when", "state", "caller_name", "item_count", "failures", "slowest_item", "total_time", "id")
     list_display_links = ("when", "id")
     list_filter = ("status", OutcomeFilter, DurationFilter, CallerFilter)

@@ -5,6 +5,24 @@
 
 from wire.errors import WireError
 
+__all__ = [
+    "BadWebhook",
+    "BatchError",
+    "CallerError",
+    "CutOff",
+    "FailedDependency",
+    "NestedBatch",
+    "NotFinished",
+    "NotFound",
+    "NotInBackground",
+    "NotNDJSON",
+    "NotRecorded",
+    "NothingToRetry",
+    "StillRunning",
+    "SwitchedOff",
+    "TooManyQueued",
+]
+
 
 class BatchError(WireError):
     """Base of the app's errors: the operator must look into it."""
@@ -21,10 +39,14 @@ class CallerError(BatchError):
 
 
 class NestedBatch(CallerError):
+    """An item of a batch is a batch itself."""
+
     message = "A batch can't be an item of a batch."
 
 
 class SwitchedOff(CallerError):
+    """BATCH_ENABLED is false."""
+
     status = 403
     message = "Batches are switched off here (BATCH_ENABLED=false)."
 
@@ -66,6 +88,8 @@ class CutOff(CallerError):
 
 
 class NotNDJSON(CallerError):
+    """Lines came for a batch that the caller waits for."""
+
     status = 415
     message = "Lines (application/x-ndjson) are for batches in the background (Prefer: respond-async)."
 
@@ -85,6 +109,8 @@ class NotInBackground(CallerError):
 
 
 class NothingToRetry(CallerError):
+    """No item of the batch failed, or the requests of those that did are gone."""
+
     status = 409
     message = "Nothing of this batch can be retried: nothing failed, or its requests aren't kept any more."
 
@@ -97,6 +123,8 @@ class BadWebhook(CallerError):
 
 
 class NotFinished(CallerError):
+    """The batch is still open; the same call may work later."""
+
     status = 409
     message = "The batch hasn't ended yet."
     retry_after = 5

@@ -4,6 +4,8 @@ import asyncio
 
 from batching.background import embedded
 
+__all__ = ["shutdown", "startup"]
+
 
 async def startup() -> None:
     """Go on with background batches where a process that ended has left them."""

@@ -21,6 +21,8 @@ with needs_extra("metrics", "batching.metrics"):
     from prometheus_client.core import GaugeMetricFamily
     from prometheus_client.registry import Collector
 
+__all__ = []
+
 logger = logging.getLogger(__name__)
 
 BATCHES = Counter("batching_batches", "Batches that have ended.", ["outcome"])

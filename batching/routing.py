@@ -8,4 +8,7 @@ from wire.extras import needs_extra
 with needs_extra("server", "batching.routing"):
     from batching.inspection.consumer import BatchConsumer
 
+__all__ = ["websocket_urlpatterns"]
+
 websocket_urlpatterns = [path(f"{SOCKET}<slug:batch_id>", BatchConsumer.as_asgi())]
+"""The app's WebSockets, for `URLRouter`."""

@@ -1,10 +1,13 @@
-"""What observers may listen to, both sent soon after a batch's rows say how it ended, in a thread for that.
+"""Signals of batches, sent in a thread of their own soon after the rows say how a batch ended.
 
-`item_finished` (sender `BatchItem`): `batch`, a `Batch`, and `item`, a `BatchItem`; one for each, in their order.
-`batch_finished` (sender `Batch`): `batch`. What a receiver raises is logged and changes nothing.
+What a receiver raises is logged and changes nothing.
 """
 
 from django.dispatch import Signal
 
+__all__ = ["batch_finished", "item_finished"]
+
 item_finished = Signal()
+"""Sender `BatchItem`. `batch`: a `Batch`; `item`: a `BatchItem`. Sent for each item, in their order."""
 batch_finished = Signal()
+"""Sender `Batch`. `batch`: a `Batch`."""

@@ -21,6 +21,8 @@ from batching.background.engine import Engine
 from batching.conf import get_settings
 from batching.run import event_loop
 
+__all__ = ["work"]
+
 # Seconds between two looks of a worker that has a place free.
 LOOK = 5.0
 

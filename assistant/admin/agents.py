@@ -16,6 +16,8 @@ from assistant.models import Agent
 
 @admin.register(Agent)
 class AgentAdmin(admin.ModelAdmin):
+    """Agents, with a form that says what is wrong with one before its first caller does."""
+
     form = AgentForm
     list_display = ["id", "display_name", "model_name", "problem", "is_public", "is_enabled"]
     list_filter = ["is_enabled", "is_public"]

@@ -12,6 +12,8 @@ from assistant.models import APIKey
 from assistant.models.keys import digest
 from assistant.models.prepared import PreparedQuery
 
+__all__ = ["APIKeyAuthentication"]
+
 # The moment of last use is written at most this often: a write for each call would serialise them all.
 LAST_USE_PRECISION = timedelta(minutes=1)
 

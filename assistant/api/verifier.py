@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+__all__ = ["IllegalStream", "Verifier", "verify"]
+
 # What each event has, and what it may have besides.
 FIELDS: dict[str, tuple[set[str], set[str]]] = {
     "start": ({"message_id", "conversation_id", "agent_id"}, set()),

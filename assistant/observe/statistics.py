@@ -12,6 +12,8 @@ from django.db.models.functions import Coalesce
 from assistant.models import Message
 from wire.observe.statistics import Chart, Percentiles, Period, Share, Slot
 
+__all__ = ["AnswerStatistics"]
+
 # Rows that a table has of agents and callers, and of single answers.
 MOST_NAMES, MOST_ANSWERS = 10, 5
 UNSUCCESSFUL = (Message.Status.FAILED, Message.Status.INTERRUPTED)

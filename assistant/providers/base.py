@@ -6,6 +6,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from assistant.events import Token, ToolCall, ToolResult, Usage
 
+__all__ = ["Completion", "Listing", "Model", "ModelEvent", "ModelRequest", "ToolSpec"]
+
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
@@ -39,8 +41,8 @@ class Completion:
     usage: Usage = field(default_factory=Usage)
 
 
-# What a call of a model yields, and what an agent does with it.
 ModelEvent = Token | ToolCall | Completion
+"""What a call of a model yields."""
 Step = ModelEvent | ToolResult
 
 

@@ -27,6 +27,8 @@ from assistant.signals import tool_ended
 from wire.api.json import UNSTORABLE
 from wire.asgi.threads import Pool
 
+__all__ = ["Tool", "ToolOutput", "tool"]
+
 logger = logging.getLogger(__name__)
 
 # Where pydantic's own sentence would puzzle somebody who sends JSON.

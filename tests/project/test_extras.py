@@ -130,6 +130,13 @@ def test_a_missing_extra_is_named(user: str, extra: str, said: str) -> None:
     assert f"{user} {ADVICE.format(extra)}" in said.splitlines()
 
 
+def test_the_documentation_counts_them() -> None:
+    text = (ROOT / "docs/dependencies.md").read_text()
+    assert f" {len(brought(BASE))} packages" in text
+    for extra in ("openapi", "webhooks", "assistant"):
+        assert re.search(rf"`{extra}` (adds )?{len(brought([*BASE, *EXTRAS[extra]])) - len(brought(BASE))}\b", text)
+
+
 def test_each_package_and_each_extra_is_documented() -> None:
     text = (ROOT / "docs/dependencies.md").read_text()
     for name, requirements in {"": BASE, **EXTRAS}.items():

@@ -6,19 +6,12 @@ from rest_framework import serializers
 
 from wire.extras import is_installed
 
-__all__ = [
-    "OpenApiExample",
-    "OpenApiParameter",
-    "OpenApiResponse",
-    "OpenApiTypes",
-    "event_stream",
-    "extend_schema",
-    "fails",
-]
-
 if TYPE_CHECKING or is_installed("drf_spectacular"):
-    from drf_spectacular.types import OpenApiTypes
-    from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
+    from drf_spectacular.types import OpenApiTypes as OpenApiTypes
+    from drf_spectacular.utils import OpenApiExample as OpenApiExample
+    from drf_spectacular.utils import OpenApiParameter as OpenApiParameter
+    from drf_spectacular.utils import OpenApiResponse as OpenApiResponse
+    from drf_spectacular.utils import extend_schema as extend_schema
 else:
 
     class Undescribed:

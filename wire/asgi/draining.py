@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from wire.errors import WireError
 
+__all__ = ["Stopping", "begun", "over", "refuse"]
+
 
 class Stopping(WireError):
     """The process takes no new work; another one may."""
@@ -33,10 +35,10 @@ class Milestone:
         self._waiting.discard(callback)
 
 
-# The process was told to stop: what is open may finish.
 begun = Milestone()
-# Time is over: what is still open says its last word.
+"""The process was told to stop: what is open may finish."""
 over = Milestone()
+"""SHUTDOWN_GRACE has passed: what is still open ends. `over.call(callback)` calls back then."""
 
 
 def refuse() -> None:

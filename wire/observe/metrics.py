@@ -17,6 +17,8 @@ from wire.observe.tracing import method_of, route_of
 with needs_extra("metrics", "wire.observe.metrics"):
     from prometheus_client import Histogram
 
+__all__ = ["metrics_middleware"]
+
 REQUESTS = Histogram(
     "http_request_duration_seconds",
     "From a request to the beginning of its response.",

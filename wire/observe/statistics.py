@@ -11,6 +11,8 @@ from django.db.models import BigIntegerField, Case, Count, F, Func, QuerySet, Va
 from django.db.models.functions import Trunc
 from django.utils import timezone
 
+__all__ = ["Percentiles", "Period", "Series", "Share"]
+
 # How long each lasts, and what it is cut into.
 PERIODS = {
     "hour": (timedelta(hours=1), "minute"),

@@ -13,6 +13,8 @@ with needs_extra("otel", "wire.observe.telemetry"):
     from opentelemetry.trace import Link, SpanKind, StatusCode, TracerProvider
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+__all__ = ["switch_on"]
+
 # Neither `tracestate` nor `baggage` is taken over: their texts would go on to the model's server.
 PROPAGATOR = TraceContextTextMapPropagator()
 
