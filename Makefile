@@ -8,8 +8,8 @@ help:
 run: ## serve on this machine, with everything that takes: PORT=8000 make run
 	@exec scripts/run
 
-test: ## run the tests on SQLite and on PostgreSQL
-	@scripts/test
+test: ## run the tests on SQLite and on PostgreSQL; TESTS=tests/wire or other arguments of pytest: these, on SQLite
+	@scripts/test $(TESTS)
 
 crash: ## kill, pause and cut off what works on batches; CYCLES=1000 BACKEND=sqlite, postgres or celery
 	@scripts/crash

@@ -10,6 +10,10 @@ class AssistantConfig(AppConfig):
         from django.utils.module_loading import autodiscover_modules
 
         from assistant import checks  # noqa: F401  # importing registers them
-        from assistant.tools import builtin, calculator  # noqa: F401  # importing registers them
+        from wire.extras import is_installed, needs_extra
 
+        with needs_extra("assistant", "The app assistant"):
+            from assistant.tools import builtin, calculator  # noqa: F401  # the same
+        if is_installed("drf_spectacular"):
+            from assistant.api import openapi  # noqa: F401  # the same
         autodiscover_modules("tools")

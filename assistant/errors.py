@@ -5,6 +5,27 @@
 
 from wire.errors import WireError
 
+__all__ = [
+    "AssistantError",
+    "Busy",
+    "CallerError",
+    "Conflict",
+    "ContextTooLong",
+    "ModelBusy",
+    "ModelError",
+    "ModelMisconfigured",
+    "ModelNotFound",
+    "ModelRefusedCredentials",
+    "ModelTimeout",
+    "ModelUnreachable",
+    "NotFound",
+    "TokensSpent",
+    "TooManyAnswers",
+    "ToolError",
+    "ToolTimeout",
+    "Unreachable",
+]
+
 
 class AssistantError(WireError):
     """Base of the app's errors: the operator must look into it."""

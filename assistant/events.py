@@ -5,7 +5,10 @@ from dataclasses import asdict, dataclass, field
 from json.encoder import encode_basestring_ascii
 from typing import Any, Literal
 
+__all__ = ["Event", "Failed", "FinishReason", "Finished", "Start", "Token", "ToolCall", "ToolResult", "Usage"]
+
 FinishReason = Literal["stop", "length", "cancelled"]
+"""Why an answer ended that is complete, or was stopped."""
 ToolStatus = Literal["completed", "failed"]
 
 
@@ -77,6 +80,7 @@ class Finished:
 
 
 Event = Start | Token | ToolCall | ToolResult | Failed | Finished
+"""An event of an answer's stream."""
 
 NAMES: dict[type, str] = {
     Start: "start",

@@ -11,6 +11,8 @@ from assistant.models.pool import STORE_POOL
 from assistant.providers.base import Model, ModelRequest
 from assistant.providers.registry import get_model
 
+__all__ = ["shutdown", "startup"]
+
 # A local model writes so many answers at once, and each of its places remembers the instructions that it has read.
 PLACES = 2
 

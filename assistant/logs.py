@@ -5,6 +5,8 @@ from contextvars import Context, ContextVar
 
 from wire.observe.request_id import request_id
 
+__all__ = ["MessageIDFilter"]
+
 message_id: ContextVar[str] = ContextVar("message_id", default="-")
 
 

@@ -6,13 +6,18 @@ It needs the extra `metrics`. Labels are names of agents, models and tools, neve
 from typing import Any
 
 from django.dispatch import receiver
-from prometheus_client import Counter, Gauge, Histogram
 
 from assistant import signals
 from assistant.answers.admission import PROCESS, Bound, admission
 from assistant.errors import CallerError, ModelError, ToolTimeout
 from assistant.models import Message
 from assistant.tools.toolbox import Tool
+from wire.extras import needs_extra
+
+with needs_extra("metrics", "assistant.metrics"):
+    from prometheus_client import Counter, Gauge, Histogram
+
+__all__ = []
 
 RUNNING = Gauge("assistant_answers_running", "Answers that are being written.")
 STREAMS = Gauge("assistant_streams_open", "Streams and plain calls that read an answer as it is written.")

@@ -2,6 +2,12 @@
 
 from django.urls import path
 
-from assistant.websocket.consumer import ChatConsumer
+from wire.extras import needs_extra
+
+with needs_extra("server", "assistant.routing"):
+    from assistant.websocket.consumer import ChatConsumer
+
+__all__ = ["websocket_urlpatterns"]
 
 websocket_urlpatterns = [path("ws/agent/chat", ChatConsumer.as_asgi())]
+"""The app's WebSockets, for `URLRouter`."""

@@ -4,7 +4,10 @@ from django.urls import path
 
 from assistant.api import agents, chat, conversations, messages, tools
 
+__all__ = ["app_name", "urlpatterns"]
+
 app_name = "assistant"
+"""The namespace of the API's URLs."""
 
 urlpatterns = [
     path("agent/chat", chat.ChatView.as_view(), name="chat"),
@@ -23,3 +26,4 @@ urlpatterns = [
     path("tools/<str:name>", tools.ToolView.as_view(), name="tool"),
     path("tools/<str:name>/execute", tools.ExecuteView.as_view(), name="tool-execute"),
 ]
+"""The API's paths, for `include`."""

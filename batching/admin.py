@@ -39,6 +39,8 @@ from wire.asgi.threads import give_connections_back
 from wire.observe.durations import format_duration
 from wire.observe.request_id import request_id
 
+__all__ = ["BatchAdmin"]
+
 # Permissions beside viewing: cancel and retry batches; read requests and responses.
 OPERATE_PERMISSION, READ_PERMISSION = "batching.operate_batch", "batching.view_batchitem"
 
@@ -72,6 +74,8 @@ BACKGROUND_FIELDSETS = (
 
 @admin.register(Batch)
 class BatchAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # it can't be subscripted at run time
+    """Batches and their items, to read, and to cancel or retry."""
+
     list_display = ("when", "state", "caller_name", "item_count", "failures", "slowest_item", "total_time", "id")
     list_display_links = ("when", "id")
     list_filter = ("status", OutcomeFilter, DurationFilter, CallerFilter)

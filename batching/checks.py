@@ -12,6 +12,7 @@ from django.db import connections, router
 from django.utils.module_loading import import_string
 
 from batching.conf import BatchingSettings, get_settings
+from wire.extras import advice, is_installed
 
 
 @register("batching")
@@ -33,6 +34,8 @@ def check_apps(**kwargs: Any) -> list[CheckMessage]:
 @register("batching")
 def check_celery(**kwargs: Any) -> list[CheckMessage]:
     name = getattr(settings, "BATCH_CELERY_APP", "")
+    if name and not is_installed("celery"):
+        return [Error(f"BATCH_CELERY_APP {advice('celery')}.", id="batching.E004")]
     try:
         if name:
             import_string(name)

@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
 from wire.conf import Count, Seconds, read_settings
+from wire.extras import advice, is_installed
 
 Prefixes = Annotated[tuple[Annotated[str, Field(pattern=r"^/")], ...], Field(strict=False, min_length=1)]
 SIGNING_KEY = r"^(whsec_([A-Za-z0-9+/]{4}){8,21}([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)?$"
@@ -60,6 +61,8 @@ class BatchingSettings:
     def require_secret(cls, hosts: tuple[str, ...], others: ValidationInfo) -> tuple[str, ...]:
         if hosts and not others.data.get("BATCH_WEBHOOK_SECRET"):
             raise ValueError("it needs BATCH_WEBHOOK_SECRET as well")
+        if hosts and not (is_installed("aiohttp") and is_installed("standardwebhooks")):
+            raise ValueError(f"it {advice('webhooks')}")
         return hosts
 
 

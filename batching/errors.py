@@ -5,6 +5,25 @@
 
 from wire.errors import WireError
 
+__all__ = [
+    "BackgroundOnly",
+    "BadItem",
+    "BadWebhook",
+    "BatchError",
+    "BatchesDisabled",
+    "CallerError",
+    "FailedDependency",
+    "IncompleteBody",
+    "NestedBatch",
+    "NotFinished",
+    "NotFound",
+    "NotInBackground",
+    "NotRecorded",
+    "NothingToRetry",
+    "StillRunning",
+    "TooManyQueued",
+]
+
 
 class BatchError(WireError):
     """Base of the app's errors: the operator must look into it."""
@@ -21,10 +40,14 @@ class CallerError(BatchError):
 
 
 class NestedBatch(CallerError):
+    """An item of a batch is a batch itself."""
+
     message = "A batch can't be an item of a batch."
 
 
 class BatchesDisabled(CallerError):
+    """BATCH_ENABLED is false."""
+
     status = 403
     message = "Batches are disabled (BATCH_ENABLED=false)."
 
@@ -74,6 +97,8 @@ class IncompleteBody(CallerError):
 
 
 class BackgroundOnly(CallerError):
+    """NDJSON was sent for a batch that doesn't run in the background."""
+
     status = 415
     message = "NDJSON (application/x-ndjson) is for background batches: send Prefer: respond-async as well."
 
@@ -93,6 +118,8 @@ class NotInBackground(CallerError):
 
 
 class NothingToRetry(CallerError):
+    """No item of the batch failed, or the requests of those that did are gone."""
+
     status = 409
     message = "Nothing of this batch can be retried: no item failed, or its requests are no longer stored."
 
@@ -105,6 +132,8 @@ class BadWebhook(CallerError):
 
 
 class NotFinished(CallerError):
+    """The batch is still open; the same call may work later."""
+
     status = 409
     message = "The batch hasn't ended yet."
     retry_after = 5

@@ -4,6 +4,8 @@ import asyncio
 
 from batching.background import embedded
 
+__all__ = ["shutdown", "startup"]
+
 
 async def startup() -> None:
     """Start the worker, which goes on with open background batches."""

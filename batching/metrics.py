@@ -11,13 +11,18 @@ from django.db import DatabaseError
 from django.db.models import F, Min, Sum
 from django.dispatch import receiver
 from django.utils import timezone
-from prometheus_client import REGISTRY, Counter
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 from batching.models import Batch, BatchItem
 from batching.signals import batch_finished
 from wire.asgi.threads import give_connections_back
+from wire.extras import needs_extra
+
+with needs_extra("metrics", "batching.metrics"):
+    from prometheus_client import REGISTRY, Counter
+    from prometheus_client.core import GaugeMetricFamily
+    from prometheus_client.registry import Collector
+
+__all__ = []
 
 logger = logging.getLogger(__name__)
 

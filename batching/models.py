@@ -11,6 +11,8 @@ from django.utils import timezone
 
 from wire.api.callers import Caller
 
+__all__ = ["Batch", "BatchItem", "Webhook"]
+
 KEY_LIFETIME = timedelta(days=1)
 # How long after the end of a background batch its failed items can be retried.
 RETRY_LIFETIME = timedelta(days=1)

@@ -21,6 +21,8 @@ from batching.background.engine import Engine
 from batching.conf import get_settings
 from batching.run import event_loop
 
+__all__ = ["work"]
+
 # Seconds after which a worker with a free slot looks for items again.
 POLL = 5.0
 

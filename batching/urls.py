@@ -4,7 +4,10 @@ from django.urls import path
 
 from batching.api import background_views, views
 
+__all__ = ["app_name", "urlpatterns"]
+
 app_name = "batching"
+"""The namespace of the API's URLs."""
 
 urlpatterns = [
     path("batch", views.BatchesView.as_view(), name="batches"),
@@ -14,3 +17,4 @@ urlpatterns = [
     path("batch/<str:batch_id>/cancel", background_views.BatchCancelView.as_view(), name="batch-cancel"),
     path("batch/<str:batch_id>/retry", background_views.BatchRetryView.as_view(), name="batch-retry"),
 ]
+"""The API's paths, for `include`."""

@@ -4,10 +4,10 @@ import logging
 from secrets import compare_digest
 
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
 
 from wire.errors import json_error
+from wire.extras import needs_extra
 
 logger = logging.getLogger(__name__)
 
@@ -21,15 +21,11 @@ def begin() -> None:
 
 def export_spans(endpoint: str, service: str) -> None:
     """Send spans in batches from a thread, and the rest when the process ends."""
-    try:
+    with needs_extra("otel", "OTEL_EXPORTER_OTLP_ENDPOINT"):
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    except ImportError as error:
-        raise ImproperlyConfigured(
-            "OTEL_EXPORTER_OTLP_ENDPOINT needs OpenTelemetry: pip install 'django-assistant-backend[otel]'."
-        ) from error
     from wire.observe import telemetry
 
     provider = TracerProvider(resource=Resource.create({"service.name": service}))

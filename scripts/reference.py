@@ -1,4 +1,4 @@
-"""The reference, as pages made from the code itself: settings, endpoints, events, errors, metrics, commands.
+"""The reference, as pages made from the code itself: settings, endpoints, events, errors, names and so on.
 
 `pages()` wants Django to be set up. scripts/docs.py calls it for each site that it builds, so nothing of it is kept and
 nothing of it can be stale.
@@ -9,9 +9,11 @@ import inspect
 import re
 from argparse import Action
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, get_type_hints
 
 from django.core.management import BaseCommand, get_commands, load_command_class
@@ -40,6 +42,7 @@ def pages() -> dict[str, tuple[str, str]]:
         "schemas": ("Schemas", schemas()),
         "events": ("Stream events", events()),
         "errors": ("Errors", errors()),
+        "python": ("Python API", python()),
         "metrics": ("Metrics", metrics()),
         "commands": ("Commands", commands()),
     }
@@ -285,6 +288,63 @@ def below(kind: type) -> Iterator[Any]:
 def refusal(error: Any) -> list[object]:
     again = f"after {error.retry_after} s" if error.retry_after else "later" if error.retryable else ""
     return [code(error.__name__), error.status, again, error.message, sentence(error.__dict__.get("__doc__"))]
+
+
+# The Python API.
+
+
+@dataclass
+class Public:
+    """A name of a module's `__all__`; what is not a function or a class has its docstring below its assignment."""
+
+    module: str
+    name: str
+    value: Any
+    doc: str
+
+    @property
+    def call(self) -> str:
+        """Return how it is called, where that is a promise."""
+        if not (inspect.isfunction(self.value) or is_dataclass(self.value)):
+            return self.name
+        signature = str(inspect.signature(self.value)).removesuffix(" -> None").replace("<factory>", "...")
+        return self.name + re.sub(r"(?:\b[a-z_]+\.)+(?=\w)", "", signature)
+
+
+def public() -> dict[str, list[Public]]:
+    """Return what a project may rely on, by modules: those that have an `__all__`."""
+    files = (file for app in APPS[:3] for file in sorted((ROOT / app).rglob("*.py")) if "migrations" not in file.parts)
+    found = {name_of(file): file for file in files if re.search(r"^__all__ = ", file.read_text(), re.MULTILINE)}
+    return {name: list(names_of(import_module(name), file)) for name, file in found.items()}
+
+
+def name_of(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def names_of(module: ModuleType, file: Path) -> Iterator[Public]:
+    assigned = dict(assignments(ast.parse(file.read_text()).body))
+    for name in module.__all__:
+        value = getattr(module, name)
+        own = value.__dict__.get("__doc__") if inspect.isclass(value) else value.__doc__
+        yield Public(module.__name__, name, value, assigned.get(name, own or ""))
+
+
+def assignments(body: list[ast.stmt]) -> Iterator[tuple[str, str]]:
+    """Yield each name that is assigned in a module with the docstring below it."""
+    for node, after in zip(body, [*body[1:], ast.Pass()], strict=True):
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                yield name, written(after)
+
+
+def python() -> str:
+    text = "What a project may import. Everything else is private to its package, and may change in any release.\n\n"
+    for name, names in public().items():
+        rows = ([code(each.call), sentence(each.doc)] for each in names)
+        listed = table(("name", "what it is"), rows) if names else ""
+        text += f"## `{name}`\n\n{sentence(import_module(name).__doc__)}\n\n{listed}\n"
+    return text
 
 
 # Metrics.

@@ -12,6 +12,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN = [
+    "--extra=assistant",
+    "--extra=webhooks",
+    "--extra=openapi",
     "--extra=server",
     "--extra=local",
     "--extra=documents",
@@ -24,8 +27,7 @@ RUN = [
 ]
 TEST = [*RUN, "--extra=pydantic-ai", "--group=dev", "--constraint=requirements/run.txt"]
 # Not bound to run.txt: LiteLLM wants an older rich than the service.
-EXTRAS = ["--extra=server", "--extra=postgres", "--extra=redis", "--extra=celery", "--extra=metrics", "--extra=otel"]
-BENCH = [*EXTRAS, "--group=service", "--group=bench"]
+BENCH = [*(option for option in RUN if option not in ("--extra=local", "--extra=documents")), "--group=bench"]
 # Installed beside either of the first two.
 DOCS = ["--group=docs", "--constraint=requirements/test.txt"]
 FILES = {"run": RUN, "test": TEST, "docs": DOCS, "bench": BENCH}

@@ -42,9 +42,8 @@ def build[S](kind: type[S]) -> S:
         return kind(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        raise ImproperlyConfigured(
-            f"{first['loc'][0]} can't be {shown(first)}: {first['msg'][0].lower()}{first['msg'][1:]}."
-        ) from None
+        why = first["msg"].removeprefix("Value error, ")
+        raise ImproperlyConfigured(f"{first['loc'][0]} can't be {shown(first)}: {why[0].lower()}{why[1:]}.") from None
 
 
 def body_max_bytes() -> int:

@@ -7,6 +7,8 @@ from typing import Any
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, JsonResponse
 
+__all__ = ["NoDatabase", "WireError", "json_error"]
+
 Details = Mapping[str, list[str]]
 
 SENTENCES = {

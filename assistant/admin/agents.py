@@ -17,6 +17,8 @@ from wire.admin import missing_permissions
 
 @admin.register(Agent)
 class AgentAdmin(admin.ModelAdmin):
+    """Agents, with a form that says what is wrong with one before its first caller does."""
+
     form = AgentForm
     list_display = ["id", "display_name", "model_name", "problem", "is_public", "is_enabled"]
     list_filter = ["is_enabled", "is_public"]

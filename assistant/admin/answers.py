@@ -14,6 +14,8 @@ from wire.observe.durations import format_duration
 
 @admin.register(Message)
 class AnswerAdmin(ReadOnly, admin.ModelAdmin):
+    """The list of answers, with their times and tokens."""
+
     list_display = [
         *("when", "status", "agent_name", "owner", "model", "first_token", "time"),
         *("input_tokens", "output_tokens"),

@@ -38,6 +38,8 @@ class EndingFilter(admin.SimpleListFilter):
 
 @admin.register(Conversation)
 class ConversationAdmin(ReadOnly, admin.ModelAdmin):
+    """Conversations, to read and to delete."""
+
     list_display = ["name", "caller", "agent_name", "turns", "updated_at"]
     list_filter = [EndingFilter, "agent"]
     list_select_related = ["owner", "agent"]

@@ -26,6 +26,8 @@ FORM_BYTES = 65_536
 
 @admin.register(Document)
 class DocumentAdmin(admin.ModelAdmin):
+    """The documents that agents search, with forms to add and to search them."""
+
     list_display = ["name", "source", "updated_at"]
     search_fields = ["title", "source"]
     show_full_result_count = False

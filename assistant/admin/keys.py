@@ -69,6 +69,8 @@ class APIKeyForm(forms.ModelForm):
 
 @admin.register(APIKey)
 class APIKeyAdmin(SuperuserOnly, admin.ModelAdmin):
+    """API keys: a new one is shown once, and revoked ones are kept."""
+
     form = APIKeyForm
     list_display = ["name", "hint", "user", "may_call", "spent", "tokens_per_month", "last_used_at", "state"]
     list_filter = ["revoked_at"]
@@ -157,6 +159,8 @@ class APIKeyAdmin(SuperuserOnly, admin.ModelAdmin):
 
 @admin.register(Allowance)
 class AllowanceAdmin(SuperuserOnly, admin.ModelAdmin):
+    """The tokens by the month of users who don't have the default."""
+
     list_display = ["user", "tokens_per_month"]
     list_select_related = ["user"]
     raw_id_fields = ["user"]  # the user's admin may be missing, or have no search

@@ -1,13 +1,12 @@
 """The endpoint that lists agents."""
 
-from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from assistant.api.base import ChatScopedView
 from assistant.api.serializers import AgentListSerializer, AgentSerializer
 from assistant.models import Agent
-from wire.api.openapi import fails
+from wire.api.openapi import extend_schema, fails
 
 
 class AgentsView(ChatScopedView):

@@ -4,7 +4,6 @@ from datetime import timedelta
 from typing import Any
 
 from django.utils import timezone
-from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
@@ -12,6 +11,8 @@ from rest_framework.request import Request
 from assistant.models import APIKey
 from assistant.models.keys import digest
 from assistant.models.prepared import PreparedQuery
+
+__all__ = ["APIKeyAuthentication"]
 
 # The time of last use is written at most this often: a write for each call would serialise them all.
 LAST_USE_PRECISION = timedelta(minutes=1)
@@ -43,13 +44,3 @@ class APIKeyAuthentication(BaseAuthentication):
         if key.last_used_at is None or now - key.last_used_at > LAST_USE_PRECISION:
             # Of several calls at the same moment, one writes.
             APIKey.objects.filter(pk=key.pk).unused_since(now - LAST_USE_PRECISION).update(last_used_at=now)
-
-
-class APIKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # registers itself
-    """The key in the OpenAPI description."""
-
-    target_class = APIKeyAuthentication
-    name = "apiKey"
-
-    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
-        return {"type": "http", "scheme": "bearer", "description": "An API key, made in the admin."}

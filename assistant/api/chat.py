@@ -6,7 +6,6 @@ from typing import Any, cast
 from asgiref.sync import async_to_sync
 from django.db import transaction
 from django.utils.decorators import method_decorator
-from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -17,7 +16,7 @@ from assistant.api.streams import EVENT_STREAM, AnswerStream, refuse_without_str
 from assistant.errors import AssistantError
 from assistant.models import APIKey, Message
 from wire.api.idempotency import idempotency_key
-from wire.api.openapi import fails
+from wire.api.openapi import OpenApiParameter, extend_schema, fails
 from wire.api.requests import choice, client_address, flag
 from wire.asgi.threads import give_connections_back, leave_connections
 

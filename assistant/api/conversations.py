@@ -7,8 +7,6 @@ from typing import Any
 from asgiref.sync import async_to_sync
 from django.http import HttpResponse
 from django.utils.http import content_disposition_header
-from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.exceptions import ValidationError
 from rest_framework.generics import ListAPIView
 from rest_framework.request import Request
@@ -24,7 +22,7 @@ from assistant.api.serializers import (
 )
 from assistant.errors import NotFound
 from assistant.models import Agent, Conversation, Message
-from wire.api.openapi import fails
+from wire.api.openapi import OpenApiParameter, OpenApiTypes, extend_schema, fails
 from wire.api.pagination import NewestFirst
 from wire.api.requests import choice
 

@@ -3,7 +3,6 @@
 from asgiref.sync import async_to_sync
 from django.db import transaction
 from django.utils.decorators import method_decorator
-from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -14,7 +13,7 @@ from assistant.api.streams import EVENT_STREAM, AnswerStream, refuse_without_str
 from assistant.cluster import leases
 from assistant.errors import Conflict, NotFound
 from assistant.models import Message
-from wire.api.openapi import fails
+from wire.api.openapi import OpenApiParameter, extend_schema, fails
 from wire.api.sse import read_cursor
 from wire.asgi.threads import leave_connections
 

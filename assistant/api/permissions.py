@@ -9,6 +9,8 @@ from rest_framework.request import Request
 
 from assistant.models import APIKey
 
+__all__ = ["HasScope", "IsAuthenticatedOrDevelopment"]
+
 FORWARDING_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
 
 

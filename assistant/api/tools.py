@@ -6,14 +6,13 @@ from typing import Any
 from asgiref.sync import async_to_sync
 from django.db import transaction
 from django.utils.decorators import method_decorator
-from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from assistant.api.base import ToolsScopedView, validate
 from assistant.api.serializers import ExecuteSerializer, ExecutionSerializer, ToolListSerializer, ToolSerializer
 from assistant.tools import toolbox
-from wire.api.openapi import fails
+from wire.api.openapi import extend_schema, fails
 from wire.asgi.threads import give_connections_back
 
 

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+__all__ = ["IllegalStream", "Verifier", "verify"]
+
 # The fields that each event has, and those that it may have.
 FIELDS: dict[str, tuple[set[str], set[str]]] = {
     "start": ({"message_id", "conversation_id", "agent_id"}, set()),

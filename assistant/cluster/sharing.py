@@ -9,6 +9,7 @@ from assistant.conf import get_settings
 from assistant.models import Message
 from assistant.models.pool import STORE_POOL
 from wire.asgi.per_loop import PerLoop
+from wire.extras import needs_extra
 from wire.once import once
 
 if TYPE_CHECKING:
@@ -32,12 +33,8 @@ def check_settings() -> None:
 
 @once
 def buses(url: str) -> "PerLoop[RedisBus]":
-    try:
+    with needs_extra("redis", "REDIS_URL"):
         from assistant.cluster.redis import RedisBus
-    except ModuleNotFoundError:
-        raise ImproperlyConfigured(
-            "REDIS_URL is set, but the package redis is missing: pip install 'django-assistant-backend[redis]'."
-        ) from None
     try:
         if not url.startswith(SCHEMES):
             raise ValueError

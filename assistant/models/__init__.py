@@ -1,34 +1,15 @@
 """The app's tables."""
 
-from assistant.models.agents import Agent, AgentQuerySet
-from assistant.models.conversations import (
-    Conversation,
-    ConversationQuerySet,
-    Message,
-    MessageQuerySet,
-    lease_end,
-    new_conversation_id,
-    new_message_id,
-)
-from assistant.models.documents import Document
-from assistant.models.keys import APIKey, APIKeyQuerySet
-from assistant.models.usage import Allowance, MonthlyUsage, MonthlyUsageQuerySet
+from assistant.models.agents import Agent
+from assistant.models.conversations import Conversation, Message
+from assistant.models.conversations import MessageQuerySet as MessageQuerySet
 
-__all__ = [
-    "APIKey",
-    "APIKeyQuerySet",
-    "Agent",
-    "AgentQuerySet",
-    "Allowance",
-    "Conversation",
-    "ConversationQuerySet",
-    "Document",
-    "Message",
-    "MessageQuerySet",
-    "MonthlyUsage",
-    "MonthlyUsageQuerySet",
-    # Landed migrations name these here.
-    "lease_end",
-    "new_conversation_id",
-    "new_message_id",
-]
+# Landed migrations name these here.
+from assistant.models.conversations import lease_end as lease_end
+from assistant.models.conversations import new_conversation_id as new_conversation_id
+from assistant.models.conversations import new_message_id as new_message_id
+from assistant.models.documents import Document
+from assistant.models.keys import APIKey
+from assistant.models.usage import Allowance, MonthlyUsage
+
+__all__ = ["APIKey", "Agent", "Allowance", "Conversation", "Document", "Message", "MonthlyUsage"]

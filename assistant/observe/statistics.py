@@ -12,6 +12,8 @@ from django.db.models.functions import Coalesce
 from assistant.models import Message
 from wire.observe.statistics import Chart, Percentiles, Period, Share, Slot
 
+__all__ = ["AnswerStatistics"]
+
 # Rows of a table of agents or callers, and of a table of answers.
 MAX_NAMES, MAX_ANSWERS = 10, 5
 UNSUCCESSFUL = (Message.Status.FAILED, Message.Status.INTERRUPTED)

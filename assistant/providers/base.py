@@ -6,6 +6,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from assistant.events import Token, ToolCall, ToolResult, Usage
 
+__all__ = ["Completion", "HostedModel", "Model", "ModelEvent", "ModelRequest", "ToolSpec"]
+
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
@@ -41,6 +43,7 @@ class Completion:
 
 # An event of a model's call, and of an agent's turn.
 ModelEvent = Token | ToolCall | Completion
+"""What a call of a model yields."""
 Step = ModelEvent | ToolResult
 
 

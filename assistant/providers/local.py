@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from importlib.util import find_spec
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
@@ -14,6 +13,7 @@ from assistant.providers.base import ModelEvent, ModelRequest
 from assistant.providers.llama import CONTEXT_TOKENS, SLOTS
 from assistant.providers.openai import OpenAIModel
 from assistant.providers.shared_llama import Address, SharedLlama
+from wire.extras import advice, is_installed
 
 STARTER = "smollm2"
 # llama.cpp's own queue is unbounded, and at a second or two an answer the tenth caller gives up.
@@ -84,10 +84,8 @@ def openai_client(name: str, address: Address) -> OpenAIModel:
 
 def weights_path(name: str) -> Path:
     """Return the path of the weights, which may not exist yet."""
-    if find_spec("xllamacpp") is None:
-        raise ImproperlyConfigured(
-            f"The model local:{name} needs llama.cpp: pip install 'django-assistant-backend[local]'."
-        )
+    if not is_installed("xllamacpp"):
+        raise ImproperlyConfigured(f"The model local:{name} {advice('local')}.")
     return SMOLLM2.path if name == STARTER else gguf_path(name)
 
 

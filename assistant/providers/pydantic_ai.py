@@ -16,19 +16,16 @@ from assistant.providers.base import Completion, ModelEvent, ModelRequest, ToolS
 from assistant.providers.chat_completions import PartialToolCall, TextSanitizer
 from assistant.providers.upstream_error import UpstreamError, model_error, parse_error_body, parse_retry_after
 from wire.asgi.per_loop import PerLoop
+from wire.extras import needs_extra
 from wire.observe import tracing
 
-try:
+with needs_extra("pydantic-ai", "A model of this provider"):
     from pydantic_ai import exceptions, messages
     from pydantic_ai.direct import model_request_stream
     from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse, infer_model
     from pydantic_ai.output import OutputObjectDefinition
     from pydantic_ai.settings import ModelSettings
     from pydantic_ai.tools import ToolDefinition
-except ImportError as error:
-    raise ImproperlyConfigured(
-        "A model of this provider needs pydantic-ai: pip install 'django-assistant-backend[pydantic-ai]'."
-    ) from error
 
 
 class PydanticAIModel:

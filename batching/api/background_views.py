@@ -3,8 +3,6 @@
 from typing import Any
 
 from django.http.response import HttpResponseBase
-from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.exceptions import ValidationError
 from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
@@ -24,7 +22,7 @@ from batching.items.request_factory import is_asgi
 from batching.models import Batch
 from batching.run import identity
 from wire.api.idempotency import idempotency_key
-from wire.api.openapi import event_stream, fails
+from wire.api.openapi import OpenApiParameter, OpenApiResponse, OpenApiTypes, event_stream, extend_schema, fails
 from wire.api.requests import choice
 from wire.api.sse import frames
 from wire.asgi import draining

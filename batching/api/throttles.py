@@ -6,6 +6,8 @@ from typing import Any
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
+__all__ = ["OneByOne"]
+
 
 class OneByOne(BaseThrottle):
     """Mixin before a DRF throttle: counts this process's requests one after another.

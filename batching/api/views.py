@@ -7,8 +7,6 @@ from typing import Any
 
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
-from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.exceptions import ValidationError
 from rest_framework.generics import ListAPIView
 from rest_framework.request import Request
@@ -34,7 +32,15 @@ from batching.run.event_queue import EventQueue
 from batching.run.executor import BatchExecutor, ExecutionLimits
 from batching.run.submission import Submission
 from wire.api.idempotency import idempotency_key
-from wire.api.openapi import event_stream, fails
+from wire.api.openapi import (
+    OpenApiExample,
+    OpenApiParameter,
+    OpenApiResponse,
+    OpenApiTypes,
+    event_stream,
+    extend_schema,
+    fails,
+)
 from wire.api.pagination import NewestFirst
 from wire.api.requests import flag
 from wire.asgi import draining

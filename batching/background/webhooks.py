@@ -12,17 +12,18 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings as project
 from django.http.request import validate_host
 from django.utils import timezone
-from standardwebhooks import Webhook as Signer
-from yarl import URL
 
 from batching.conf import BatchingSettings, get_settings
 from batching.errors import BadWebhook
 from batching.models import Batch, Webhook
+
+if TYPE_CHECKING:
+    from yarl import URL
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +43,12 @@ MAX_CHARS = 2_000
 InRows = Callable[[Callable[[], Any], Any], Awaitable[Any]]
 
 
-def check_url(address: str, settings: BatchingSettings) -> URL:
+def check_url(address: str, settings: BatchingSettings) -> "URL":
     """Return the URL of a webhook, if it is allowed. Raises `BadWebhook`."""
     if not settings.BATCH_WEBHOOK_HOSTS:
         raise BadWebhook("Webhooks are disabled: set BATCH_WEBHOOK_HOSTS.")
+    from yarl import URL  # of the extra `webhooks`, as all that is imported inside functions here
+
     try:
         url = URL(address)
     except ValueError:
@@ -61,7 +64,7 @@ def check_url(address: str, settings: BatchingSettings) -> URL:
     return url
 
 
-def is_local(url: URL) -> bool:
+def is_local(url: "URL") -> bool:
     """Tell whether a URL is on a developer's own machine, where plain http and any port are fine."""
     return bool(project.DEBUG) and url.scheme == "http" and url.raw_host in LOOPBACK
 
@@ -80,6 +83,8 @@ def message(batch: Batch) -> str:
 
 def headers(batch_id: str, content: str, secret: str) -> dict[str, str]:
     """Return the headers of an attempt made now. A batch has one message, whose id is the batch's."""
+    from standardwebhooks import Webhook as Signer
+
     now = datetime.now(UTC)
     return {
         "Content-Type": "application/json",
@@ -100,12 +105,15 @@ class Failure:
 
 async def send(webhook: Webhook, content: str, settings: BatchingSettings) -> Failure | None:
     """Send a message once; return the failure, if there is one."""
+    try:
+        url = check_url(webhook.url, settings)
+    except BadWebhook:
+        return Failure("Its URL is no longer allowed.", final=True)
     import aiohttp  # it takes half a second to import
 
     from wire.outbound import PUBLIC, AddressPolicy, NoSuchHost, NotAllowed, http_request, is_loopback
 
     try:
-        url = check_url(webhook.url, settings)
         reach = AddressPolicy(is_loopback) if is_local(url) else PUBLIC
         signed = headers(webhook.batch_id, content, settings.BATCH_WEBHOOK_SECRET)
         async with (
@@ -113,8 +121,6 @@ async def send(webhook: Webhook, content: str, settings: BatchingSettings) -> Fa
             http_request("POST", url, reach, headers=signed, content=content.encode()) as response,
         ):
             return None if 200 <= response.status < 300 else failure_of(response.status)
-    except BadWebhook:
-        return Failure("Its URL is no longer allowed.", final=True)
     except NotAllowed:
         return Failure("Its address isn't public.")
     except NoSuchHost:

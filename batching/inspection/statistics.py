@@ -9,6 +9,8 @@ from django.db.models import Count, F, QuerySet, Sum, Window
 from batching.models import Batch, BatchItem
 from wire.observe.statistics import Chart, Percentiles, Period, Share, Slot
 
+__all__ = ["BatchStatistics"]
+
 # Rows of a table.
 MAX_BATCHES = 5
 COUNTERS = ("succeeded", "failed", "cancelled", "expired")

@@ -201,9 +201,10 @@ def test_what_killed_processes_held_is_done_by_others(workers: list[Worker], thi
 
 
 def test_a_batch_is_accepted_without_the_broker_and_found_later(workers: list[Worker], redis: RedisServer) -> None:
-    stop(redis.process)
-    batch = accepted(accept(wsgi, noting(4)))
-    assert states(batch) == ["queued"] * 4
+    with paused(workers):  # one that looks at this moment would find it
+        stop(redis.process)
+        batch = accepted(accept(wsgi, noting(4)))
+        assert states(batch) == ["queued"] * 4
     redis.start()
     over(batch)
     assert batch.succeeded == 4

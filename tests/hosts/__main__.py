@@ -17,9 +17,11 @@ from tests.hosts.project import Host, uv
 from tests.upstream import Upstream, reply
 
 DJANGOS = {"5.2": "django~=5.2.0", "newest": "django"}
-# What an environment has besides: an extra of the wheel, and packages.
-SERVERS = {"gunicorn": ("postgres", "gunicorn"), "daphne": ("postgres", "daphne"), "uvicorn": ("postgres", "uvicorn")}
-SERVERS["serve"] = ("postgres,server", "daphne")
+# What an environment has besides: extras of the wheel, and packages.
+SERVERS = {server: ("assistant,postgres", [server]) for server in ("gunicorn", "daphne", "uvicorn")}
+SERVERS["serve"] = ("assistant,postgres,server", [])
+# Without an extra there is `batching` alone.
+LIGHT = "runserver"
 APPS = [("batching",), ("assistant",), ("assistant", "batching")]
 
 
@@ -36,6 +38,7 @@ class Way:
 
 def ways() -> Iterator[Way]:
     for django in DJANGOS:
+        yield Way(django, LIGHT, "plain", "sqlite")
         for server in SERVERS:
             yield Way(django, server, "plain", "sqlite")
             yield Way(django, server, "own", "postgresql")
@@ -47,9 +50,9 @@ def environment(directory: Path, wheel: Path, way: Way) -> Path:
     """Return the Python of a new environment with the wheel, unless it is there."""
     python = directory / way.django / way.server / "bin" / "python"
     if not python.exists():
-        extras, server = SERVERS[way.server]
+        extras, server = SERVERS.get(way.server, ("", []))
         uv("venv", "--quiet", "--python", sys.executable, str(python.parents[1]))
-        wanted = [f"django-assistant-backend[{extras}] @ {wheel.resolve().as_uri()}", DJANGOS[way.django], server]
+        wanted = [f"django-assistant-backend[{extras}] @ {wheel.resolve().as_uri()}", DJANGOS[way.django], *server]
         uv("pip", "install", "--quiet", "--compile-bytecode", "--python", str(python), *wanted)
     return python
 
@@ -76,7 +79,7 @@ def go(way: Way, number: int, directory: Path, wheel: Path, model: str) -> None:
         variables={"OPENAI_BASE_URL": model},
     )
     host.start()
-    for apps in APPS:
+    for apps in APPS if way.server != LIGHT else APPS[:1]:
         began = time.monotonic()
         travel(host, apps, way.server)
         say(f"{way}: {' and '.join(apps)}, {time.monotonic() - began:.1f} s")

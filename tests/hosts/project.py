@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.hosts import pages
+from tests.packages import link
 from tests.processes import CLEAN, ROOT, Served, running
 
 FILES = Path(__file__).parent / "files"
@@ -39,12 +40,18 @@ def build(directory: Path) -> Path:
     return next(directory.glob("*.whl"))
 
 
-def borrowing(directory: Path, wheel: Path) -> Path:
-    """Make an environment with the wheel, and all else out of this one, without a network; return its Python."""
+def borrowing(directory: Path, wheel: Path, only: set[str] | None = None) -> Path:
+    """Make an environment with the wheel, and all else out of this one, without a network; return its Python.
+
+    With `only` it has these distributions and no others.
+    """
     venv.create(directory, symlinks=True)
     python = directory / "bin" / "python"
     site = next(directory.glob("lib/python*/site-packages"))
-    (site / "borrowed.pth").write_text(f"{installed()}\n")
+    if only is None:
+        (site / "borrowed.pth").write_text(f"{installed()}\n")
+    else:
+        link(only, site)
     uv("pip", "install", "--offline", "--no-deps", "--python", str(python), str(wheel))
     return python
 

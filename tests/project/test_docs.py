@@ -144,6 +144,7 @@ def test_the_reference_has_what_the_code_has(site: Path) -> None:
     assert all(name in read["events"] for name in ("tool_result", "retry_after", "finish_reason"))
     assert all(name in read["errors"] for name in ("ModelTimeout", "FailedDependency", "The service is stopping."))
     assert all(name in read["metrics"] for name in ("assistant_answers_total", "batching_batches_total"))
+    assert all(name in read["python"] for name in ("APIKeyAuthentication", "batch_finished", "ModelRequest"))
     assert all(name in read["commands"] for name in ("submit_batch", "--follow", "delete_person"))
 
 

@@ -11,6 +11,7 @@ import pytest
 from tests.hosts import pages
 from tests.hosts.journey import travel
 from tests.hosts.project import Host, borrowing, build
+from tests.packages import BASE, EXTRAS, brought
 from tests.processes import ROOT
 from tests.upstream import Upstream, reply
 from wire import __version__
@@ -55,12 +56,13 @@ def test_its_metadata_is_complete(wheel: Path) -> None:
     metadata = message_from_string(text)
     assert (metadata["Version"], metadata["License-Expression"]) == (__version__, "Apache-2.0")
     assert "Typing :: Typed" in metadata.get_all("Classifier", [])
-    extras = {"local", "redis", "celery", "postgres", "pydantic-ai"}
-    assert extras <= set(metadata.get_all("Provides-Extra", []))
+    assert set(metadata.get_all("Provides-Extra", [])) == EXTRAS.keys()
     assert str(metadata.get_payload()).startswith("# An assistant backend for Django")
 
 
-def test_batches_alone_in_a_project_under_wsgi(python: Path, tmp_path: Path) -> None:
+def test_batches_alone_in_a_project_under_wsgi(wheel: Path, tmp_path: Path) -> None:
+    """The environment has what the distribution needs without an extra, and nothing else."""
+    python = borrowing(tmp_path / "environment", wheel, only=brought(BASE))
     host = Host(tmp_path / "host", python)
     host.start()
     travel(host, ("batching",), "runserver")

@@ -16,10 +16,11 @@ MOST_FILES = 12
 
 # What a room (a folder of an app) or a file beside the rooms may import of the project, beyond its own room.
 MAY_IMPORT = {
-    "wire.api": "wire.asgi wire.conf wire.errors wire.observe",
+    "wire.api": "wire.asgi wire.conf wire.errors wire.extras wire.observe",
     "wire.apps": "wire.checks",
     "wire.asgi": "wire.errors wire.observe wire.once",
-    "wire.management": "wire.asgi wire.conf wire.server",
+    "wire.management": "wire.asgi wire.conf wire.extras wire.server",
+    "wire.observe": "wire.extras",
     "wire.server": "wire.asgi wire.conf wire.errors",
     "assistant.admin": (
         "assistant.conf assistant.errors assistant.models assistant.providers assistant.search "
@@ -34,11 +35,11 @@ MAY_IMPORT = {
         "assistant.answers assistant.cluster assistant.conf assistant.errors assistant.models assistant.tools "
         "wire.api wire.asgi"
     ),
-    "assistant.apps": "assistant.checks assistant.tools",
+    "assistant.apps": "assistant.api assistant.checks assistant.tools wire.extras",
     "assistant.checks": "assistant.api assistant.cluster assistant.conf",
     "assistant.cluster": (
         "assistant.conf assistant.errors assistant.event_log assistant.events assistant.models "
-        "assistant.signals wire.asgi wire.once"
+        "assistant.signals wire.asgi wire.extras wire.once"
     ),
     "assistant.conf": "wire.conf",
     "assistant.errors": "wire.errors",
@@ -46,13 +47,16 @@ MAY_IMPORT = {
     "assistant.lifespan": "assistant.answers assistant.cluster assistant.conf assistant.models assistant.providers",
     "assistant.logs": "wire.observe",
     "assistant.management": "assistant.conf assistant.errors assistant.models assistant.providers assistant.search",
-    "assistant.metrics": "assistant.answers assistant.errors assistant.models assistant.signals assistant.tools",
+    "assistant.metrics": (
+        "assistant.answers assistant.errors assistant.models assistant.signals assistant.tools wire.extras"
+    ),
     "assistant.models": "assistant.conf assistant.events wire.api wire.asgi",
     "assistant.observe": "assistant.models assistant.providers wire.observe",
     "assistant.providers": (
-        "assistant.conf assistant.errors assistant.events assistant.logs wire.api wire.asgi wire.observe wire.once"
+        "assistant.conf assistant.errors assistant.events assistant.logs wire.api wire.asgi wire.extras "
+        "wire.observe wire.once"
     ),
-    "assistant.routing": "assistant.websocket",
+    "assistant.routing": "assistant.websocket wire.extras",
     "assistant.search": "assistant.models wire.api",
     "assistant.tools": (
         "assistant.conf assistant.errors assistant.logs assistant.observe assistant.providers "
@@ -73,8 +77,8 @@ MAY_IMPORT = {
         "batching.conf batching.errors batching.items batching.models batching.records batching.run "
         "batching.signals wire.api wire.asgi wire.errors wire.observe wire.outbound"
     ),
-    "batching.checks": "batching.conf batching.models",
-    "batching.conf": "wire.conf",
+    "batching.checks": "batching.conf batching.models wire.extras",
+    "batching.conf": "wire.conf wire.extras",
     "batching.errors": "wire.errors",
     "batching.inspection": "batching.api batching.models wire.asgi wire.observe",
     "batching.items": "batching.errors wire.api wire.errors",
@@ -83,10 +87,10 @@ MAY_IMPORT = {
         "batching.background batching.conf batching.errors batching.items batching.models batching.run "
         "wire.errors wire.observe"
     ),
-    "batching.metrics": "batching.models batching.signals wire.asgi",
+    "batching.metrics": "batching.models batching.signals wire.asgi wire.extras",
     "batching.models": "wire.api",
     "batching.records": "batching.conf batching.items batching.models batching.signals wire.api wire.asgi",
-    "batching.routing": "batching.inspection",
+    "batching.routing": "batching.inspection wire.extras",
     "batching.run": (
         "batching.conf batching.errors batching.items batching.models batching.records wire.api wire.asgi "
         "wire.observe wire.once"
@@ -99,7 +103,7 @@ MAY_IMPORT = {
     "config.console": "assistant.observe batching.inspection wire.observe",
     "config.management": "assistant.models batching.models",
     "config.middleware": "config.production wire.errors",
-    "config.observe": "assistant.metrics batching.metrics wire.errors wire.observe",
+    "config.observe": "assistant.metrics batching.metrics wire.errors wire.extras wire.observe",
     "config.settings": "assistant.conf batching.conf wire wire.server",
     "config.templatetags": "wire.observe",
     "config.throttles": "assistant.conf assistant.models assistant.signals wire.api wire.once",

@@ -3,6 +3,7 @@
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,19 @@ def test_make_alone_tells_what_there_is() -> None:
     named = "run test crash hosts wheel lint docs bench requirements vendor screenshots clean"
     for target in named.split():
         assert re.search(rf"^make {target} +\S", output, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("tests", "host"), [("tests/wire/test_json.py", False), ("-q tests/batching/test_paths.py", True)]
+)
+def test_some_of_the_tests_can_be_run(tests: str, host: bool, tmp_path: Path) -> None:
+    """Those of batching get their own project."""
+    for name in ("scripts/system_packages", "scripts/install", ".venv/bin/python"):
+        program(tmp_path / name, '#!/bin/sh\necho "$@"\n')
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    shutil.copy(ROOT / "scripts/test", tmp_path / "scripts/test")
+    told = run("make", "--directory", str(tmp_path), "test", f"TESTS={tests}").stdout
+    assert f"-m pytest {'--ds=tests.host.settings ' if host else ''}{tests}\n" in told
 
 
 def test_the_newest_python_that_works_is_found(bin_dir: Path) -> None:

@@ -8,6 +8,8 @@ from django.utils.decorators import sync_and_async_middleware
 from wire.errors import json_error
 from wire.observe.request_id import GetResponse, Middleware, around
 
+__all__ = ["json_errors_middleware"]
+
 
 @sync_and_async_middleware
 def json_errors_middleware(get_response: GetResponse) -> Middleware:

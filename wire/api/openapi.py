@@ -1,9 +1,32 @@
 """Parts of OpenAPI descriptions that several apps share."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from drf_spectacular.utils import OpenApiResponse
 from rest_framework import serializers
+
+from wire.extras import is_installed
+
+if TYPE_CHECKING or is_installed("drf_spectacular"):
+    from drf_spectacular.types import OpenApiTypes as OpenApiTypes
+    from drf_spectacular.utils import OpenApiExample as OpenApiExample
+    from drf_spectacular.utils import OpenApiParameter as OpenApiParameter
+    from drf_spectacular.utils import OpenApiResponse as OpenApiResponse
+    from drf_spectacular.utils import extend_schema as extend_schema
+else:
+
+    class Undescribed:
+        """Take what views say in drf-spectacular's words, where it isn't installed (the extra `openapi`)."""
+
+        def __call__(self, *args: Any, **kwargs: Any) -> "Undescribed":
+            return self
+
+        def __getattr__(self, name: str) -> "Undescribed":
+            return self
+
+    OpenApiTypes = OpenApiExample = OpenApiParameter = OpenApiResponse = Undescribed()
+
+    def extend_schema(**description: Any) -> Any:
+        return lambda view: view
 
 
 class ErrorSerializer(serializers.Serializer[Any]):

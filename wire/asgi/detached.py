@@ -18,6 +18,8 @@ from wire.asgi.lifespan import Application, ASGIMessage, Receive, Send
 from wire.asgi.threads import RequestThreads
 from wire.observe.request_id import request_id
 
+__all__ = ["DetachedStreams"]
+
 logger = logging.getLogger(__name__)
 
 # The stream's key in the scope of its request.

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from wire.errors import WireError
 
+__all__ = ["Stopping", "expired", "refuse", "started"]
+
 
 class Stopping(WireError):
     """The process accepts no new work; another process may."""
@@ -33,10 +35,10 @@ class ShutdownEvent:
         self._callbacks.discard(callback)
 
 
-# The process was told to stop: open streams may finish.
 started = ShutdownEvent()
-# The grace period is over: open streams send their last event.
+"""The process was told to stop: open streams may finish."""
 expired = ShutdownEvent()
+"""SHUTDOWN_GRACE has passed: open streams send their last event. `expired.add_callback(callback)` calls back then."""
 
 
 def refuse() -> None:

@@ -12,6 +12,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from wire.errors import WireError
 
+__all__ = ["Lifespan"]
+
 logger = logging.getLogger(__name__)
 
 ASGIMessage = dict[str, Any]

@@ -17,6 +17,16 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.middleware import clickjacking, common, csrf, security
 
+__all__ = [
+    "AuthenticationMiddleware",
+    "CommonMiddleware",
+    "CsrfViewMiddleware",
+    "MessageMiddleware",
+    "SecurityMiddleware",
+    "SessionMiddleware",
+    "XFrameOptionsMiddleware",
+]
+
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE")
 
 
@@ -47,10 +57,12 @@ class Unthreaded:
 
 
 class SecurityMiddleware(Unthreaded, security.SecurityMiddleware):
-    pass
+    """Django's, without a change of thread."""
 
 
 class SessionMiddleware(Unthreaded, sessions.SessionMiddleware):
+    """Django's; a thread is used where a session is saved."""
+
     def may_block(self, request: HttpRequest) -> bool:
         """Tell whether the session has to be saved; the code that first uses it loads it."""
         session = getattr(request, "session", None)
@@ -58,10 +70,12 @@ class SessionMiddleware(Unthreaded, sessions.SessionMiddleware):
 
 
 class CommonMiddleware(Unthreaded, common.CommonMiddleware):
-    pass
+    """Django's, without a change of thread."""
 
 
 class CsrfViewMiddleware(Unthreaded, csrf.CsrfViewMiddleware):
+    """Django's; a thread is used where a form may have to be read."""
+
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         super().__init__(get_response)
         if iscoroutinefunction(get_response):
@@ -79,10 +93,12 @@ class CsrfViewMiddleware(Unthreaded, csrf.CsrfViewMiddleware):
 
 
 class AuthenticationMiddleware(Unthreaded, auth.AuthenticationMiddleware):
-    """Its hook only makes `request.user` lazy."""
+    """Django's, in the event loop: its hook only makes `request.user` lazy."""
 
 
 class MessageMiddleware(Unthreaded, messages.MessageMiddleware):
+    """Django's; a thread is used where messages are stored."""
+
     def may_block(self, request: HttpRequest) -> bool:
         """Tell whether messages have to be stored, perhaps in the session."""
         stored = getattr(request, "_messages", None)
@@ -90,7 +106,7 @@ class MessageMiddleware(Unthreaded, messages.MessageMiddleware):
 
 
 class XFrameOptionsMiddleware(Unthreaded, clickjacking.XFrameOptionsMiddleware):
-    pass
+    """Django's, without a change of thread."""
 
 
 try:
@@ -100,4 +116,6 @@ except ImportError:  # Django 5.2 has none
 else:
 
     class ContentSecurityPolicyMiddleware(Unthreaded, csp.ContentSecurityPolicyMiddleware):
-        pass
+        """Django's, without a change of thread."""
+
+    __all__ += ["ContentSecurityPolicyMiddleware"]

@@ -8,6 +8,8 @@ from typing import Any
 
 from wire.observe import tracing
 
+__all__ = ["JSONFormatter"]
+
 # The `key=%s` and `key=word` of this project's log lines: each becomes a field.
 NAMES = re.compile(r"(\w+)=%")
 WORDS = re.compile(r"(\w+)=(\w+)(?!\S)")

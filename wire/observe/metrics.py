@@ -10,9 +10,14 @@ from typing import Any
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
-from prometheus_client import Histogram
 
+from wire.extras import needs_extra
 from wire.observe.tracing import method_of, route_of
+
+with needs_extra("metrics", "wire.observe.metrics"):
+    from prometheus_client import Histogram
+
+__all__ = ["metrics_middleware"]
 
 REQUESTS = Histogram(
     "http_request_duration_seconds",

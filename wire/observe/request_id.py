@@ -12,7 +12,10 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
 
+__all__ = ["RequestIDFilter", "request_id", "request_id_middleware"]
+
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
+"""The id of the current request, `-` outside of requests."""
 ACCEPTABLE_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 
 GetResponse = Callable[[HttpRequest], Any]

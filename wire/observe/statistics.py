@@ -11,6 +11,8 @@ from django.db.models import BigIntegerField, Case, Count, F, Func, QuerySet, Va
 from django.db.models.functions import Trunc
 from django.utils import timezone
 
+__all__ = ["Percentiles", "Period", "Series", "Share"]
+
 # The length of each period, and of its slots.
 PERIODS = {
     "hour": (timedelta(hours=1), "minute"),

@@ -3,13 +3,17 @@
 from types import TracebackType
 from typing import Self
 
-from opentelemetry import context, trace
-from opentelemetry.context import Context
-from opentelemetry.trace import Link, SpanKind, StatusCode, TracerProvider
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
+from wire.extras import needs_extra
 from wire.observe import tracing
 from wire.observe.tracing import Attributes, Kind
+
+with needs_extra("otel", "wire.observe.telemetry"):
+    from opentelemetry import context, trace
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Link, SpanKind, StatusCode, TracerProvider
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+__all__ = ["switch_on"]
 
 # `tracestate` and `baggage` are dropped: their texts would be forwarded to other services.
 PROPAGATOR = TraceContextTextMapPropagator()

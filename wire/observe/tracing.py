@@ -13,6 +13,8 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
 
+__all__ = ["span", "tracing_middleware"]
+
 Attributes = Mapping[str, Any]
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 Kind = Literal["internal", "server", "client", "producer", "consumer"]

@@ -50,7 +50,7 @@ def test_a_name_that_cannot_be_used_says_why(tmp_path: Path, name: str, content:
 
 
 def test_a_missing_package_is_named(monkeypatch: Any) -> None:
-    monkeypatch.setattr("assistant.providers.local.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
     with pytest.raises(ImproperlyConfigured, match=r"pip install 'django-assistant-backend\[local\]'"):
         LocalModel("smollm2")
 

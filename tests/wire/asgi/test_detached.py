@@ -342,7 +342,7 @@ async def test_a_stream_that_fails_has_no_end() -> None:
     assert (await begun(client))["body"] == b"one"
     parts.go_on.set()
     with pytest.raises(RuntimeError, match="broken"):
-        await client.receive_output(PATIENCE)
+        await client.wait(PATIENCE)
     assert client.output_queue.empty()
 
 

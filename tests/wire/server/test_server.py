@@ -197,8 +197,7 @@ def test_a_signal_during_startup_ends_it_cleanly(script: Path) -> None:
     process = start(script, LIFESPAN.replace("STARTUP", "print('starting', flush=True); await asyncio.sleep(60)"))
     try:
         assert process.stdout
-        while "starting" not in process.stdout.readline():
-            pass
+        assert any("starting" in line for line in process.stdout)
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0

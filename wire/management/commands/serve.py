@@ -7,13 +7,14 @@ from typing import Any
 
 from django.conf import settings
 from django.core.asgi import get_asgi_application
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.module_loading import import_string
 
 from wire.asgi.lifespan import StartupFailed
 from wire.conf import read_settings
+from wire.extras import needs_extra
 from wire.server.limits import ServerLimits
-from wire.server.server import CannotListen, Server
 
 
 class Command(BaseCommand):
@@ -29,6 +30,11 @@ class Command(BaseCommand):
                 f"HOST={host} would expose a development server (DEBUG=true) to other machines. "
                 "Listen on 127.0.0.1, or turn DEBUG off and set SECRET_KEY and ALLOWED_HOSTS."
             )
+        try:
+            with needs_extra("server", "manage.py serve"):
+                from wire.server.server import CannotListen, Server
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error)) from None
         limits = read_settings(ServerLimits)
         named = getattr(settings, "ASGI_APPLICATION", None)
         application = import_string(named) if named else get_asgi_application()
