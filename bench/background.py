@@ -194,7 +194,7 @@ async def growth(upstream: str) -> None:
 
 
 async def show_growth(server: Process, process: Process, caller: aiohttp.ClientSession, size: int) -> None:
-    # Until all of a batch is accepted, nobody works on it.
+    # No worker takes an item of a batch before all of it is accepted.
     async with grown(server) as accepting:
         batch_id = await accepted(caller, NOTHING, size)
     async with grown(process) as working:

@@ -1,4 +1,4 @@
-"""A client that costs little: what is read is counted as bytes, and parsed by nobody."""
+"""A client that costs little: it counts the bytes that it reads, and parses none."""
 
 import asyncio
 import gc

@@ -95,7 +95,7 @@ try:
     SECRET_KEY_FALLBACKS: list[str] = env.list("SECRET_KEY_FALLBACKS", [])
     ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", LOOPBACK if DEBUG else [])
     CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
-    # Nobody counts them: as long as nothing is said, there is more than one.
+    # The processes can't count each other: without this setting there may be more than one.
     WEB_CONCURRENCY = env.int("WEB_CONCURRENCY", 1 if DEBUG else 2, validate=validate.Range(min=1))
     NUM_PROXIES = env.int("NUM_PROXIES", 0 if DEBUG else None, validate=validate.Range(min=0))
     ADMIN_PATH = env.str("ADMIN_PATH", "admin", validate=validate.Regexp(r"[\w-]+(/[\w-]+)*\Z"))

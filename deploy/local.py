@@ -109,7 +109,7 @@ class Deployment:
         return kept | {"ENV_FILE": str(self.directory / "env")}
 
     def tell(self) -> None:
-        """Write down what runs where; whoever reads it never sees half of it."""
+        """Write the state file in one step, so that a reader never sees a part of it."""
         state = {
             name: {"pid": process.pid, "url": f"http://127.0.0.1:{self.ports.get(name, 0)}"}
             for name, process in self.processes.items()

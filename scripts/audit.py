@@ -12,7 +12,7 @@ SECONDS = "5"
 
 
 def report() -> list[dict[str, Any]]:
-    """Return what pip-audit says of each package, nothing where it could ask nobody."""
+    """Return pip-audit's findings by package; nothing if it reached no database."""
     command = [sys.executable, "-m", *COMMAND, "--progress-spinner=off", f"--timeout={SECONDS}"]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603  # its own words
     try:
@@ -33,6 +33,6 @@ def weaknesses(packages: list[dict[str, Any]]) -> list[str]:
 if __name__ == "__main__":
     audited = report()
     found = weaknesses(audited)
-    said = [*found, f"{len(audited)} packages audited." if audited else "Not audited: nobody could be asked."]
+    said = [*found, f"{len(audited)} packages audited." if audited else "Not audited: no vulnerability database could be reached."]
     sys.stdout.write("\n".join(said) + "\n")
     sys.exit(bool(found))

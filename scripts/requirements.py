@@ -1,4 +1,4 @@
-"""Compile requirements/*.txt from pyproject.toml, or check without a network that nobody forgot to.
+"""Compile requirements/*.txt from pyproject.toml, or check without a network that it was done.
 
 `requirements.py compile [uv's options]`, such as --upgrade; `requirements.py check`.
 """

@@ -21,7 +21,7 @@ const own = {
   without: (id) => own.read().filter((each) => each.conversation_id !== id),
 };
 
-// Have this browser remember a conversation where nobody else does.
+// Keep a conversation in this browser if the server lists none for the caller.
 export function remember({ conversation_id, title, updated_at = new Date().toISOString() }) {
   if (!signedIn) own.write([{ conversation_id, title, updated_at }, ...own.without(conversation_id)]);
 }
