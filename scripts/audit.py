@@ -33,6 +33,7 @@ def weaknesses(packages: list[dict[str, Any]]) -> list[str]:
 if __name__ == "__main__":
     audited = report()
     found = weaknesses(audited)
-    said = [*found, f"{len(audited)} packages audited." if audited else "Not audited: no vulnerability database could be reached."]
+    count = f"{len(audited)} packages audited." if audited else "Not audited: the database is out of reach."
+    said = [*found, count]
     sys.stdout.write("\n".join(said) + "\n")
     sys.exit(bool(found))
