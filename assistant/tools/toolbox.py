@@ -25,8 +25,6 @@ from assistant.tools.output import ToolOutput, to_output
 from assistant.tools.schema import arguments_class, json_schema, to_caller_error
 from wire.asgi.threads import Pool
 
-__all__ = ["Tool", "ToolOutput", "tool"]
-
 logger = logging.getLogger(__name__)
 
 # Sync functions run here, never in the event loop or in the threads that store answers.
