@@ -51,7 +51,7 @@ class RunLimits:
 
 
 @dataclass(slots=True)
-class Progress:
+class Transcript:
     """The answer so far, in the short form that is stored."""
 
     parts: list[str] = field(default_factory=list)
@@ -85,7 +85,7 @@ class Run:
     ) -> None:
         self.message = message
         self.log = EventLog()
-        self.transcript = Progress()
+        self.transcript = Transcript()
         self._steps = steps
         self._limits = limits
         self._began = began
