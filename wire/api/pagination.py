@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from rest_framework import exceptions
 from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
@@ -23,10 +24,12 @@ class StrictCursorPagination(CursorPagination):
             )
         return int(value)
 
-    def decode_cursor(self, request: Request) -> Any:
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> Any:
+        """Return a page. Raises `ValidationError` for a cursor that the list didn't give."""
         try:
-            return super().decode_cursor(request)
-        except exceptions.NotFound:
+            return super().paginate_queryset(queryset, request, view)
+        # Its position is compared with a column, and may be no value of that.
+        except (exceptions.NotFound, ValidationError, ValueError):
             raise exceptions.ValidationError({"cursor": ["This isn't a cursor that the list gave."]}) from None
 
 

@@ -9,6 +9,7 @@ from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 from rest_framework import exceptions
 from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView, set_rollback
 
@@ -45,6 +46,12 @@ class JSONView(APIView):
         # The view and its request refer to each other: a response in that cycle would outlive the request.
         del self.response
         return response
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        # No row has such an id, and PostgreSQL raises an error instead of finding none.
+        if any(isinstance(value, str) and "\0" in value for value in kwargs.values()):
+            raise Http404
 
     def get_exception_handler(self) -> Any:
         return exception_handler
