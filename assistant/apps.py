@@ -13,7 +13,8 @@ class AssistantConfig(AppConfig):
         from wire.extras import is_installed, needs_extra
 
         with needs_extra("assistant", "The app assistant"):
-            from assistant.tools import builtin, calculator  # noqa: F401  # the same
+            from assistant.tools import builtin, calculator, toolbox  # noqa: F401  # the same
         if is_installed("drf_spectacular"):
             from assistant.api import openapi  # noqa: F401  # the same
         autodiscover_modules("tools")
+        toolbox.check_names()

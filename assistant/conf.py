@@ -32,8 +32,10 @@ class AssistantSettings:
     """Further providers: the prefix of ASSISTANT_MODEL, and the path of a function that returns a model by name."""
     ASSISTANT_DATA_DIR: Annotated[Path, Field(strict=False)] = Path("var")
     """The directory of weights, starter documents and the local model's address."""
-    ASSISTANT_TOOLS_OFF: Annotated[frozenset[str], Field(strict=False)] = frozenset({"fetch_url"})
-    """Tools that are disabled."""
+    ASSISTANT_TOOLS_OFF: Annotated[frozenset[str], Field(strict=False)] = frozenset()
+    """Tools that are disabled. An unknown name stops the start."""
+    ASSISTANT_FETCH_URL: bool = False
+    """Whether agents and callers may use the tool `fetch_url`, which reads pages of the public web."""
     OPENAI_BASE_URL: Annotated[str, Field(pattern=r"^https?://")] = "https://api.openai.com/v1"
     OPENAI_API_KEY: str = ""
     REDIS_URL: str = ""

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self, overload
 
+from django.core.exceptions import ImproperlyConfigured
 from pydantic import TypeAdapter, ValidationError
 
-from assistant.conf import get_settings
+from assistant.conf import AssistantSettings, get_settings
 from assistant.errors import CallerError, NotFound, ToolError, ToolTimeout
 from assistant.logs import message_id
 from assistant.observe import spans
@@ -26,6 +27,9 @@ from assistant.tools.schema import arguments_class, json_schema, to_caller_error
 from wire.asgi.threads import Pool
 
 logger = logging.getLogger(__name__)
+
+# Tools that are off unless ASSISTANT_FETCH_URL enables them: they reach other hosts.
+OPT_IN = frozenset({"fetch_url"})
 
 # Sync functions run here, never in the event loop or in the threads that store answers.
 POOL = Pool(8, "assistant-tool")
@@ -196,9 +200,22 @@ def qualified_name(function: Callable[..., Any]) -> str:
 
 
 def all_tools() -> list[Tool]:
-    """Return the tools that ASSISTANT_TOOLS_OFF doesn't disable, sorted by name."""
-    off = get_settings().ASSISTANT_TOOLS_OFF
+    """Return the tools that are enabled, sorted by name."""
+    off = disabled(get_settings())
     return [new_tool for name, new_tool in sorted(REGISTRY.items()) if name not in off]
+
+
+def disabled(settings: AssistantSettings) -> frozenset[str]:
+    """Return the names in ASSISTANT_TOOLS_OFF, and those of tools that a setting of their own has to enable."""
+    return settings.ASSISTANT_TOOLS_OFF if settings.ASSISTANT_FETCH_URL else settings.ASSISTANT_TOOLS_OFF | OPT_IN
+
+
+def check_names() -> None:
+    """Raise `ImproperlyConfigured` where ASSISTANT_TOOLS_OFF names a tool that doesn't exist."""
+    if unknown := sorted(get_settings().ASSISTANT_TOOLS_OFF - REGISTRY.keys()):
+        raise ImproperlyConfigured(
+            f"ASSISTANT_TOOLS_OFF can't name {', '.join(unknown)}: the tools are {', '.join(sorted(REGISTRY))}."
+        )
 
 
 def for_caller(user: Any) -> list[Tool]:

@@ -7,9 +7,12 @@ from typing import Annotated, Literal
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, Permission, User
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from pydantic import BaseModel, Field
 
+import assistant
+from assistant.apps import AssistantConfig
 from assistant.errors import CallerError, NotFound, ToolError, ToolTimeout
 from assistant.models import Document
 from assistant.tools import toolbox
@@ -104,10 +107,17 @@ class TestFinding:
         with pytest.raises(NotFound):
             toolbox.get("calculator", AnonymousUser())
 
-    def test_fetching_pages_is_off_unless_it_is_switched_on(self, settings):
+    @pytest.mark.parametrize("off", [[], ["calculator"], ["calculator", "search", "current_time"]])
+    def test_fetching_pages_is_enabled_by_its_own_setting_alone(self, settings, off):
+        settings.ASSISTANT_TOOLS_OFF = off
         assert "fetch_url" not in [each.name for each in toolbox.all_tools()]
-        settings.ASSISTANT_TOOLS_OFF = []
+        settings.ASSISTANT_FETCH_URL = True
         assert "fetch_url" in [each.name for each in toolbox.all_tools()]
+
+    def test_a_name_that_does_not_exist_stops_the_start(self, settings):
+        settings.ASSISTANT_TOOLS_OFF = ["calculater", "search"]
+        with pytest.raises(ImproperlyConfigured, match="ASSISTANT_TOOLS_OFF can't name calculater: the tools are "):
+            AssistantConfig("assistant", assistant).ready()
 
     @pytest.mark.django_db
     def test_a_permission_hides_a_tool_from_those_without_it(self):

@@ -215,7 +215,7 @@ def test_a_page_reads_as_its_title_and_main_text(page, title, text):
 class TestTool:
     @pytest.fixture(autouse=True)
     def _switched_on(self, settings):
-        settings.ASSISTANT_TOOLS_OFF = []
+        settings.ASSISTANT_FETCH_URL = True
 
     async def test_refuses_what_is_not_the_public_web(self):
         with pytest.raises(CallerError, match=PUBLIC_ONLY):
