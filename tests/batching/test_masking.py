@@ -1,3 +1,4 @@
+import time
 from typing import Any
 
 import pytest
@@ -75,3 +76,87 @@ def test_the_original_is_left_as_it_was(value: Any) -> None:
     before = repr(value)
     mask(value)
     assert repr(value) == before
+
+
+@pytest.mark.parametrize(
+    "name", ["clientsecret", "newPassword", "newpassword", "bearer", "passwort", "last_access_token", "user[password]"]
+)
+def test_joined_and_foreign_names_are_known(name: str) -> None:
+    assert is_secret(name)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"time_to_first_token": 0.21, "max_tokens": 5, "token": 3, "seconds_per_token": 0.1},
+        {
+            "content": [
+                {"token": "Hi", "logprob": -0.1, "top_logprobs": [{"token": "Ho", "logprob": -2, "bytes": [72]}]}
+            ]
+        },
+        '{"token": "Hi", "logprob": -0.1} {"token": 3}',
+        '{"usage": {"time_to_first_token": "0.2"}, "text": "cut he',
+        "A secret is kept. Token counts: 3. Basic authentication.",
+    ],
+)
+def test_the_measures_and_tokens_of_a_model_stay_readable(body: Any) -> None:
+    assert mask(body) == body
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"password": "hidden-1"}',
+        '[{"deep": "{\\"password\\": \\"hidden-1\\"}"}]',
+        '"{\\"api_key\\": \\"hidden-1\\"}"',
+        'data: {"password": "hidden-1"}\n\n',
+        '{"a": 1}\n{"password": "a\\"hidden-1"}\n',
+        '{"message": "{\\"clientsecret\\":\\"hidden-1\\"} is cut he',
+        '{"password": "hidden-1 is cut',
+        "{'passwort': 'hidden-1'}",
+        '{"credentials": {"user": "hidden-1"}} x',
+        "user=a&newPassword=hidden-1",
+        "user%5Bpassword%5D=hidden-1&a=1",
+        "see https://example.org/cb?code=1&access_token=hidden-1 there",
+        "https://example.org/cb#access_token=hidden-1",
+        "https://ada:hidden-1@example.org/",
+        'multipart\r\n--x\r\nContent-Disposition: form-data; name="password"\r\n\r\nhidden-1\r\n--x--\r\n',
+        '--x\nContent-Disposition: form-data; name="pin"\nContent-Type: text/plain\n\nhidden-1\nhidden-1\n--x--',
+        "Authorization: Bearer hidden-1",
+        "it was sent as Bearer abcd.hidden-1",
+        "password: hidden-1",
+    ],
+)
+def test_credentials_in_a_text_are_masked(text: str) -> None:
+    masked = mask({"text": text})["text"]
+    assert "hidden-1" not in masked
+    assert MASK in masked
+
+
+def test_a_form_keeps_its_other_fields() -> None:
+    body = '--x\r\nContent-Disposition: form-data; name="note"\r\n\r\nkept\r\n--x\r\nContent-Disposition: form-data; '
+    body += 'name="password"; filename="a"\r\n\r\nhidden-1\r\n--x--\r\n'
+    assert mask(body) == body.replace("hidden-1", MASK)
+
+
+def test_the_value_of_a_named_pair_is_masked() -> None:
+    pairs = [{"name": "password", "value": "p"}, {"key": "a", "value": "b"}, {"value": ["t"], "name": "X-Api-Key"}]
+    assert mask(pairs) == [{**pairs[0], "value": MASK}, pairs[1], {"value": MASK, "name": "X-Api-Key"}]
+
+
+def test_json_in_a_query_is_masked() -> None:
+    assert mask_address("/api/x?q=%7B%22password%22%3A%22p%22%7D&a=1") == f"/api/x?q={MASK}&a=1"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *('"password":' * 20_000, "a=" * 50_000, "name: \n" * 30_000, '\\"token\\":' * 20_000, "\\" * 200_000),
+        *("content-disposition: " * 10_000, "content-disposition: name=a\n" * 10_000, "bearer " * 30_000),
+        *("://a:" * 30_000, "-" * 100_000, '"' * 100_000, "[" * 100_000),
+    ],
+)
+def test_masking_takes_linear_time(text: str) -> None:
+    began = time.process_time()
+    mask(text)
+    assert time.process_time() - began < 2
