@@ -24,6 +24,8 @@ class BatchingSettings:
     """Items that run at once in a process, over all batches."""
     BATCH_MAX_BYTES: Count = 1024 * 1024
     """Bytes of a batch."""
+    BATCH_ITEM_MAX_BYTES: Count = 8 * 1024 * 1024
+    """Bytes of the answer to an item."""
     BATCH_ALLOWED_PATHS: Prefixes = ("/api/",)
     """The prefixes of the paths that items may call."""
     BATCH_ASYNC_MAX_SIZE: Count = 50_000
@@ -52,9 +54,12 @@ class BatchingSettings:
     """Hosts that webhooks may be sent to, as in ALLOWED_HOSTS; empty: webhooks are disabled."""
     BATCH_RETENTION_DAYS: Count = 30
     BATCH_STORE_BODIES: Literal["off", "masked", "full"] = "masked"
-    """`off`: only responses that a caller may fetch later; `masked`: all but credentials; `full`: all."""
+    """The bodies in the admin: none (`off`), without credentials (`masked`), or all (`full`).
+
+    Responses that the caller may fetch later are stored whole and as they are in any case.
+    """
     BATCH_STORED_BODY_BYTES: Count = 65_536
-    """The length to which the body of a request or a response is stored."""
+    """The length to which a body is stored that the caller doesn't fetch later."""
 
     @field_validator("BATCH_WEBHOOK_HOSTS")
     @classmethod

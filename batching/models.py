@@ -157,6 +157,11 @@ class Batch(models.Model):
         return self.expires_at is not None
 
     @property
+    def is_fetched_later(self) -> bool:
+        """Tell whether the caller may fetch the responses after the call: results or a replay."""
+        return self.is_background or self.idempotency_key is not None
+
+    @property
     def is_cancellable(self) -> bool:
         return self.is_background and self.status in (self.Status.QUEUED, self.Status.RUNNING)
 
@@ -179,7 +184,11 @@ class Batch(models.Model):
 
 
 class BatchItem(models.Model):
-    """One request of a batch and its response, with credentials masked and long bodies cut."""
+    """One request of a batch and its response.
+
+    The response is whole and as it was if the caller may fetch it later (`Batch.is_fetched_later`). All else has its
+    credentials masked and long bodies cut.
+    """
 
     class State(models.TextChoices):
         QUEUED = "queued"

@@ -8,6 +8,9 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
+from django.db.models import F, QuerySet, TextField, Value
+from django.db.models.functions import Cast, Coalesce, Length
+
 from batching.models import Batch, BatchItem
 from batching.run import event_loop, submission
 from wire.api.sse import EventStreamResponse, NumberedEvent, or_heartbeat
@@ -19,8 +22,9 @@ logger = logging.getLogger(__name__)
 
 # Seconds between two reads of a batch.
 PACE = 0.5
-# Items of one read: their bodies may be long.
+# Items of one read, and characters of their bodies.
 SLICE = 250
+SLICE_CHARS = 8_000_000
 
 READERS = Pool(2, "batch-readers")
 
@@ -103,7 +107,24 @@ def lines(batch_id: str, state: str | None, after: int) -> list[tuple[int, bytes
     if state:
         rows = rows.filter(state=state)
     unused = ("call", "request_headers", "request_body", "depends_on", "path")
-    return [(row.position, line(row)) for row in rows.defer(*unused).order_by("position")[:SLICE]]
+    return [(row.position, line(row)) for row in first_slice(rows).defer(*unused)]
+
+
+def first_slice(rows: QuerySet[BatchItem]) -> QuerySet[BatchItem]:
+    """Return the first items by position: at least one, and as many as the bounds of a slice allow."""
+    sizes = rows.order_by("position").annotate(length=length("response_body") + length("details"))
+    last, total = -1, 0
+    for position, size in sizes.values_list("position", "length")[:SLICE]:
+        total += size
+        if last >= 0 and total > SLICE_CHARS:
+            break
+        last = position
+    return rows.filter(position__lte=last).order_by("position")
+
+
+def length(column: str) -> Coalesce:
+    """Return the length of a column's JSON, by the database."""
+    return Coalesce(Length(Cast(F(column), TextField())), Value(0))
 
 
 def line(row: BatchItem) -> bytes:

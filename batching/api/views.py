@@ -193,6 +193,7 @@ def limits_from(settings: BatchingSettings, began: float) -> ExecutionLimits:
         timeout=settings.BATCH_TIMEOUT,
         concurrency=settings.BATCH_CONCURRENCY,
         max_chars=settings.BATCH_MAX_BYTES,
+        max_bytes=settings.BATCH_ITEM_MAX_BYTES,
     )
 
 

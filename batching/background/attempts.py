@@ -45,7 +45,8 @@ def execute(attempt: Attempt, settings: BatchingSettings) -> ItemResponse:
     except CallerError as error:
         return ItemResponse.from_error(error)
     span = partial(span_of, attempt)
-    return dispatch.execute(request, response.read, streamed=False, span=span, caller=attempt.caller)
+    read = partial(response.read, max_bytes=settings.BATCH_ITEM_MAX_BYTES)
+    return dispatch.execute(request, read, streamed=False, span=span, caller=attempt.caller)
 
 
 def span_of(attempt: Attempt) -> tracing.Span:
@@ -87,7 +88,8 @@ def finish_alone(result: AttemptResult, room: int) -> None:
 def is_retryable(result: AttemptResult, settings: BatchingSettings) -> bool:
     """Tell whether an item is tried again: its failure may be transient, and a second call does no harm."""
     status, attempt = result.response.status, result.attempt
-    if status not in TRANSIENT or attempt.number >= settings.BATCH_MAX_ATTEMPTS or result.timed_out:
+    is_final = result.timed_out or result.response.is_final or attempt.number >= settings.BATCH_MAX_ATTEMPTS
+    if status not in TRANSIENT or is_final:
         return False
     return status in NOT_PROCESSED or ItemRequest.load(attempt.stored_request).method in IDEMPOTENT
 

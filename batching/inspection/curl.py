@@ -15,7 +15,7 @@ GLOBS = frozenset("[]{}")
 def command(item: BatchItem, base: str) -> str | None:
     """Return the item's request as a command that calls `base`, such as `https://example.org`.
 
-    Credentials are masked, as they are stored. Returns None for an item that was refused as invalid.
+    The item comes from `ItemList`, which masks credentials. Returns None for an item that was refused as invalid.
     """
     if was_invalid(item):
         return None

@@ -9,7 +9,9 @@ from io import StringIO
 from typing import Any
 
 from batching.api import progress
+from batching.conf import get_settings
 from batching.models import BatchItem
+from batching.records.masking import mask_column
 
 COLUMNS = (
     *("position", "item_id", "method", "path", "state", "status", "error", "queued_at", "started_at", "finished_at"),
@@ -53,8 +55,12 @@ async def row_slices(batch_id: str) -> AsyncGenerator[list[ExportRow]]:
 
 
 def fetch_rows(batch_id: str, after: int) -> list[ExportRow]:
-    rows = BatchItem.objects.filter(batch=batch_id, position__gt=after).order_by("position")
-    return list(rows.values_list(*COLUMNS)[: progress.SLICE])
+    rows = progress.first_slice(BatchItem.objects.filter(batch=batch_id, position__gt=after))
+    store = get_settings().BATCH_STORE_BODIES
+    return [
+        [mask_column(name, value, store) for name, value in zip(COLUMNS, row, strict=True)]
+        for row in rows.values_list(*COLUMNS)
+    ]
 
 
 def to_plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ from django.db.models.functions import Substr
 from django.http import QueryDict
 
 from batching.models import BatchItem
+from batching.records.masking import mask
 
 # Failures are grouped by so much of their error.
 MAX_MESSAGE_CHARS = 200
@@ -38,7 +39,7 @@ class ItemFilter:
     def description(self) -> str:
         """Return the state, status and error as text."""
         status = "" if self.status is None else f"status {self.status}"
-        error = "" if self.error is None else f"“{self.error}”" if self.error else "no message"
+        error = "" if self.error is None else f"“{mask(self.error)}”" if self.error else "no message"
         return ", ".join(part for part in (self.state, status, error) if part)
 
     def apply(self, items: QuerySet[BatchItem]) -> QuerySet[BatchItem]:

@@ -7,12 +7,16 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from django.db.models import Case, F, JSONField, Q, QuerySet, When
 from django.utils import timezone
 
+from batching.api.progress import length
+from batching.conf import get_settings
 from batching.inspection.badges import Badge, item_badge
 from batching.inspection.item_filter import ItemFilter
 from batching.inspection.waterfall import Bar, Interval, Scale, Tick, fit_scale
 from batching.models import Batch, BatchItem
+from batching.records.masking import mask_column
 from wire.observe.durations import format_duration
 
 MAX_ITEMS = 200
@@ -22,7 +26,11 @@ MIN_BODY_CHARS = 1_000
 MAX_BODY_CHARS = 20_000
 # Of a path, an id or an error.
 MAX_PATH_CHARS = 2_000
+# A body of more than so many times what is shown of it isn't read.
+READ_FACTOR = 5
 BODIES = ("request_headers", "request_body", "response_headers", "response_body", "details")
+# These may be as long as an answer.
+LONG = ("response_body", "details")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +114,25 @@ class ItemRow:
                 yield name, text
 
 
+def read_bodies(items: QuerySet[BatchItem], longest: int) -> QuerySet[BatchItem]:
+    """Annotate the columns of LONG: `short_` is the value unless it is longer, `length_` the number of characters."""
+    for column in LONG:
+        items = items.annotate(**{f"length_{column}": length(column)})
+        short = When(Q(**{f"length_{column}__lte": longest}), then=F(column))
+        items = items.annotate(**{f"short_{column}": Case(short, output_field=JSONField())})
+    return items
+
+
+def mask_item(item: BatchItem, bodies: Sequence[str]) -> None:
+    """Mask the credentials in an item that is only shown."""
+    store = get_settings().BATCH_STORE_BODIES
+    for column in LONG if bodies else ():
+        value, chars = getattr(item, f"short_{column}"), getattr(item, f"length_{column}")
+        setattr(item, column, f"Not shown: {chars:,} characters" if value is None and chars else value)
+    for column in ("path", "error", *bodies):
+        setattr(item, column, mask_column(column, getattr(item, column), store))
+
+
 class ItemList:
     """The first items that match a filter, read by one query. `bodies`: read their bodies too."""
 
@@ -119,9 +146,13 @@ class ItemList:
 
     @cached_property
     def fetched(self) -> Sequence[BatchItem]:
-        deferred = ("call",) if self.bodies else ("call", *BODIES)
-        chosen = self.item_filter.apply(self.batch.items.defer(*deferred)).order_by("position")
-        return list(chosen[: MAX_ITEMS + 1])
+        chosen = self.item_filter.apply(self.batch.items.defer("call", *BODIES)).order_by("position")
+        if self.bodies:
+            chosen = read_bodies(chosen.defer(None).defer("call", *LONG), READ_FACTOR * self.max_chars)
+        items = list(chosen[: MAX_ITEMS + 1])
+        for item in items:
+            mask_item(item, BODIES if self.bodies else ())
+        return items
 
     @property
     def items(self) -> Sequence[BatchItem]:

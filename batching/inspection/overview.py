@@ -15,6 +15,7 @@ from batching.inspection.item_filter import MAX_MESSAGE_CHARS, ItemFilter
 from batching.inspection.item_list import MAX_ITEMS
 from batching.inspection.waterfall import BarSegment, Scale, Tick, format_percent
 from batching.models import Batch, BatchItem
+from batching.records.masking import mask
 from wire.observe.durations import format_duration
 
 MAX_GROUPS = 20
@@ -204,8 +205,10 @@ def make_range(totals: RangeTotals | None, window: TimeWindow, first: int, last:
 
 
 def make_group(row: Mapping[str, Any]) -> FailureGroup:
-    query = {"state": row["state"], "status": "" if row["status"] is None else row["status"], "error": row["message"]}
-    return FailureGroup(item_badge(row["state"], row["status"]), row["message"], row["count"], urlencode(query))
+    query = {"state": row["state"], "status": "" if row["status"] is None else row["status"]}
+    if (message := mask(row["message"])) == row["message"]:
+        query["error"] = message
+    return FailureGroup(item_badge(row["state"], row["status"]), message, row["count"], urlencode(query))
 
 
 def make_bins(counts: dict[int, tuple[int, int]]) -> list[DurationBin]:

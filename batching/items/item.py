@@ -31,7 +31,7 @@ class ItemRequest:
 
 @dataclass(frozen=True, slots=True)
 class ItemResponse:
-    """The response to an item: a body, or an error from status 400 on."""
+    """The response to an item: a body, or an error from status 400 on. If `is_final`, a retry would fail as well."""
 
     status: int
     body: Any = None
@@ -39,6 +39,7 @@ class ItemResponse:
     details: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
     encoding: str = ""
+    is_final: bool = False
 
     @classmethod
     def from_error(cls, error: WireError) -> Self:

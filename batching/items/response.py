@@ -20,14 +20,19 @@ HEADERS = {
 }
 TEXTS = ("application/javascript", "application/x-www-form-urlencoded", "application/xml", "application/yaml")
 
+# Deeper JSON is text: a database or a parser might not take it.
+MAX_DEPTH = 500
+TOO_LONG = "The answer has more than {} bytes, which is the limit of an item (BATCH_ITEM_MAX_BYTES)."
 NO_STREAM = ItemResponse(NoStream.status, error=NoStream.message)
 CRASHED = ItemResponse(500, error=sentence(500))
 
 
-def read(response: HttpResponseBase) -> ItemResponse:
-    """Return a response as an item's; a stream is an error."""
+def read(response: HttpResponseBase, max_bytes: int) -> ItemResponse:
+    """Return a response as an item's; a stream, and more than `max_bytes`, are errors."""
     if not isinstance(response, HttpResponse):
         return NO_STREAM
+    if len(response.content) > max_bytes:
+        return ItemResponse(502, error=TOO_LONG.format(max_bytes), is_final=True)
     kind = media_type(response)
     body, encoding, is_json = read_body(response, kind)
     names = HEADERS | {"allow"} if response.status_code == 405 else HEADERS
@@ -72,7 +77,21 @@ def read_error(status: int, body: Any, headers: Mapping[str, str]) -> ItemRespon
 
 def loads(content: bytes) -> Any:
     """Parse JSON that the envelope can hold; duplicate keys and long integers are up to the view."""
-    return DECODER.decode(content.decode())
+    value = DECODER.decode(content.decode())
+    if content.count(b"[") + content.count(b"{") > MAX_DEPTH and is_deep(value):
+        raise NotJSON
+    return value
+
+
+def is_deep(value: Any) -> bool:
+    """Tell whether lists and objects are nested deeper than MAX_DEPTH."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        outer = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+        level = [inner for some in outer for inner in some]
+        if not level:
+            return False
+    return True
 
 
 DECODER = json.JSONDecoder(parse_constant=refuse_constant, parse_float=parse_float)

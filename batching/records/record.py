@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ from django.utils import timezone
 from batching.conf import get_settings
 from batching.items.item import Item, ItemResponse
 from batching.models import Batch, BatchItem
-from batching.records.masking import MASK, is_secret, mask, mask_address, mask_query, sanitize
+from batching.records.masking import mask, mask_address, mask_headers, mask_query, sanitize
 from batching.records.rows import Table
 from batching.records.writer import notify
 from batching.signals import batch_finished, item_finished
@@ -45,7 +45,7 @@ class Abandoned(Exception):
 
 
 class Record:
-    """A batch and its items as rows. `room` is the size of a stored body.
+    """A batch and its items as rows. `room` is the size of a stored body that the caller doesn't fetch later.
 
     `began` is the monotonic moment of `began_at`, or of the call.
     """
@@ -118,21 +118,27 @@ class Record:
     def response_values(self, item: Item) -> list[Any]:
         """Return the values of ITEM_RESPONSE_COLUMNS, and those that find the row."""
         response = item.response or NOT_STARTED
-        body = self.truncate(item, self.storable(response.body))
-        details = self.truncate(item, self.storable(response.details))
+        headers, body, details = self.response_parts(item, response)
         return [
-            *(state(item, response), response.status, mask_headers(response.headers), body),
+            *(state(item, response), response.status, headers, body),
             *(response.encoding, text(response.error), details, item in self.truncated),
             *(self.moment(item.started), self.moment(item.finished) or timezone.now(), item.processing_time),
             *(self.batch.pk, item.position),
         ]
 
+    def response_parts(self, item: Item, response: ItemResponse) -> tuple[Any, Any, Any]:
+        """Return headers, body and details: whole and as they are, if the caller may fetch them later."""
+        parts = (response.body, response.details)
+        if self.batch.is_fetched_later:
+            return sanitize(response.headers), *map(sanitize, parts)
+        body, details = (self.truncate(item, self.storable(part)) for part in parts)
+        return mask_headers(response.headers), body, details
+
     def storable(self, body: Any) -> Any:
-        """Return a response's body as it is stored; with `off`, only one that the caller may fetch later."""
-        if self.store == "full":
-            return sanitize(body)
-        is_fetched_later = self.batch.is_background or self.batch.idempotency_key is not None
-        return mask(body) if self.store == "masked" or is_fetched_later else None
+        """Return a response's body as it is stored for the admin."""
+        if self.store == "off":
+            return None
+        return sanitize(body) if self.store == "full" else mask(body)
 
     def truncate(self, item: Item, body: Any) -> Any:
         """Return a body, or the beginning of its text where it is too long."""
@@ -151,7 +157,7 @@ def values(batch: Batch, names: Sequence[str]) -> list[Any]:
 
 def text(value: Any, longest: int | None = None) -> str:
     """Return a caller's or a view's text as a column takes it; empty for any other type."""
-    return mask(value)[:longest] if isinstance(value, str) else ""
+    return sanitize(value)[:longest] if isinstance(value, str) else ""
 
 
 def request_body(item: Item, *, full: bool) -> Any:
@@ -163,10 +169,6 @@ def request_body(item: Item, *, full: bool) -> Any:
     if request and isinstance(body, str) and "urlencoded" in request.headers.get("content-type", ""):
         return mask_query(body)
     return mask(body)
-
-
-def mask_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: MASK if is_secret(name) else mask_address(value) for name, value in headers.items()}
 
 
 def state(item: Item, response: ItemResponse) -> BatchItem.State:

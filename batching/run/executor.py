@@ -30,12 +30,16 @@ LONG = 0.2
 
 @dataclass(frozen=True, slots=True)
 class ExecutionLimits:
-    """The limits of a batch: seconds from `began` (monotonic), items at once, characters of references' values."""
+    """The limits of a batch: seconds from `began` (monotonic), items at once, characters of references' values.
+
+    `max_bytes` is the size of the answer to an item.
+    """
 
     began: float
     timeout: float
     concurrency: int
     max_chars: int
+    max_bytes: int
 
     @property
     def deadline(self) -> float:
@@ -198,10 +202,10 @@ class BatchExecutor:
 
     def _reader(self, item: Item) -> dispatch.ResponseReader:
         if self._events is None:
-            return response.read
+            return partial(response.read, max_bytes=self._limits.max_bytes)
         events = self._events
 
         async def relay_event(event: Any) -> None:
             await events.relay({"type": "item", "id": item.id, "event": event})
 
-        return partial(relay.read, relay=relay_event)
+        return partial(relay.read, relay=relay_event, max_bytes=self._limits.max_bytes)

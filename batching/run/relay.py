@@ -25,13 +25,13 @@ class NotEvents(Exception):
     """The stream doesn't hold events of JSON."""
 
 
-def read(response: HttpResponseBase, relay: Relay) -> ItemResponse:
+def read(response: HttpResponseBase, relay: Relay, max_bytes: int) -> ItemResponse:
     """Relay the events of an event stream and return the last one as the response; read any other response as it is.
 
     Runs in the item's thread, which it holds until the stream has ended.
     """
     if not isinstance(response, StreamingHttpResponse) or responses.media_type(response) != "text/event-stream":
-        return responses.read(response)
+        return responses.read(response, max_bytes)
     if response.status_code >= 400:
         return responses.NO_STREAM
     try:

@@ -61,8 +61,7 @@ def begin(submission: Submission, settings: BatchingSettings) -> Record | Batch:
     """
     if batch := find_replay(submission):
         return batch
-    # Responses to a call with a key are stored whole: the same call gets them again.
-    room = settings.BATCH_MAX_BYTES if submission.idempotency_key else settings.BATCH_STORED_BODY_BYTES
+    room = settings.BATCH_STORED_BODY_BYTES
     record = Record(batch_for(submission), submission.items, began=submission.began, room=room)
     deadline = submission.began + settings.BATCH_TIMEOUT
     try:
@@ -166,7 +165,7 @@ def totals(batch: Batch) -> dict[str, Any]:
 
 
 def represent_row(row: BatchItem) -> dict[str, Any]:
-    """Return an item as the envelope held it, with credentials masked."""
+    """Return an item as the envelope held it."""
     response = ItemResponse(
         status=row.status or 503,
         body=row.response_body,

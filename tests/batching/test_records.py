@@ -12,13 +12,17 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from batching.api import progress
 from batching.models import Batch, BatchItem
 from batching.records import writer
 from batching.records.masking import MASK
 from batching.records.record import Record
 from batching.signals import batch_finished, item_finished
-from tests.batching.background import accept, accepted, drain, results
-from tests.batching.conftest import Send, answers, item, until, wsgi
+from tests.batching.admin_pages import page_named
+from tests.batching.background import accept, accepted, content, drain, results
+from tests.batching.conftest import Send, answers, item, page_of, until, wsgi
+from tests.batching.factories import background, make
+from tests.host import views
 
 
 def test_a_batch_is_recorded_with_all_that_is_known(send: Send) -> None:
@@ -108,7 +112,7 @@ def test_without_bodies_an_idempotent_call_is_still_answered_again(send: Send, s
     send("POST", "/api/batch", body, headers=key)
     again = send("POST", "/api/batch", body, headers=key)
     assert again["Idempotency-Replayed"] == "true"
-    assert answers(again)[0]["body"] == MASKED
+    assert answers(again)[0]["body"] == SECRETS
     assert BatchItem.objects.get().request_body is None
 
 
@@ -119,6 +123,74 @@ def test_without_bodies_the_results_of_a_background_batch_are_there(committed: N
     [line] = results(wsgi, batch)
     assert line["body"]["data"] == {"x": 1}
     assert batch.items.get().request_body is None
+
+
+def test_what_a_caller_fetches_later_is_whole_and_as_it_was(send: Send, settings: Any) -> None:
+    settings.BATCH_STORED_BODY_BYTES = 100
+    requests = [item("/api/answering/whole", id="a"), item("/api/answering/secrets", id="b")]
+    live = send("POST", "/api/batch", {"requests": requests}, headers={"Idempotency-Key": "k"})
+    replay = send("POST", "/api/batch", {"requests": requests}, headers={"Idempotency-Key": "k"})
+    assert answers(live)[0]["body"] == views.WHOLE
+    assert replay.json() == live.json()
+    batch = accepted(accept(send, requests))
+    drain()
+    lines = results(send, batch)
+    assert [line["body"] for line in lines] == [views.WHOLE, SECRETS]
+    assert lines[0]["headers"]["Location"] == "/api/x?token=t0psecret"
+
+
+@pytest.mark.parametrize(
+    ("store", "seen", "unseen"),
+    [("masked", ["0.21", "Hi", MASK], "t0psecret"), ("full", ["t0psecret"], "?token=t0psecret"), ("off", [], "0.21")],
+)
+def test_other_eyes_see_it_without_credentials(
+    committed: None, settings: Any, monkeypatch: pytest.MonkeyPatch, store: str, seen: list[str], unseen: str
+) -> None:
+    monkeypatch.setattr(views, "WHOLE", {**views.WHOLE, "text": ""})
+    settings.BATCH_STORE_BODIES = store
+    batch = accepted(accept(wsgi, [item("/api/answering/whole", id="a")]))
+    drain()
+    admin = Client()
+    admin.force_login(User.objects.create_superuser("root"))
+    pages = [admin.get(page_of(batch)), admin.get(page_named("item", batch, 0))]
+    downloads = [admin.post(page_named("download", batch, kind)) for kind in ("csv", "ndjson")]
+    for text in [*(page.content for page in pages), *map(content, downloads)]:
+        assert all(one in text.decode() for one in seen)
+        assert unseen not in text.decode()
+
+
+def test_an_error_is_shown_without_credentials(admin: Client) -> None:
+    batch = make({"status": 400, "error": "It was sent to https://h/?token=t0psecret"}, failed=1)
+    assert "t0psecret" not in admin.get(page_of(batch)).content.decode()
+    assert MASK in admin.get(page_of(batch)).content.decode()
+
+
+def test_the_admin_does_not_read_what_it_cannot_show(admin: Client) -> None:
+    batch = make({"response_body": "y" * 150_000})
+    assert "Not shown: 150,002 characters" in admin.get(page_of(batch)).content.decode()
+    assert "yyyy" in admin.get(page_named("item", batch, 0)).content.decode()
+
+
+def test_long_results_are_read_a_few_at_a_time(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "SLICE_CHARS", 1_000)
+    batch = background(*[{"response_body": "y" * size} for size in (5_000, 10, 10, 980, 10)])
+    slices, after = [], -1
+    while rows := progress.lines(batch.pk, None, after):
+        after = rows[-1][0]
+        slices.append(len(rows))
+    assert slices == [1, 2, 2]
+
+
+def test_an_answer_beyond_the_limit_fails_its_item(send: Send, settings: Any) -> None:
+    settings.BATCH_ITEM_MAX_BYTES = 50_000
+    requests = [item("/api/answering/large", id="a"), item("/api/echo", id="b")]
+    first, second = answers(send("POST", "/api/batch", {"requests": requests}))
+    assert (first["status"], second["status"]) == (502, 200)
+    assert "more than 50000 bytes" in first["error"]
+    batch = accepted(accept(send, requests))
+    drain()
+    assert [(one["status"], one.get("error")) for one in results(send, batch)] == [(502, first["error"]), (200, None)]
+    assert batch.items.get(item_id="a").attempts == 1
 
 
 def test_what_no_database_can_hold_is_recorded_all_the_same(send: Send) -> None:

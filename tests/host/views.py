@@ -40,6 +40,16 @@ HEADERS = (
 )
 
 
+# Longer than the bounds of stored bodies, with names that look like those of credentials.
+WHOLE = {
+    "text": "x" * 1_200_000,
+    "time_to_first_token": 0.21,
+    "logprobs": {"content": [{"token": "Hi", "logprob": -0.1}]},
+    "password": "t0psecret",
+    "nested": '{"password": "t0psecret"}',
+}
+
+
 def described(request: HttpRequest, data: Any) -> dict[str, Any]:
     """Return all that a view can see of a request."""
     return {
@@ -174,6 +184,7 @@ def answering(request: HttpRequest, what: str) -> HttpResponse:
         "later": lambda: HttpResponse(status=503, headers={"Retry-After": "7", "X-Powered-By": "secret"}),
         "file": lambda: FileResponse(open(__file__, "rb"), filename="views.py"),  # noqa: SIM115  # the response closes it
         "secrets": lambda: JsonResponse({"token": "t0psecret", "usage": {"input_tokens": 3}, "a": [{"api_key": "k"}]}),
+        "whole": lambda: JsonResponse(WHOLE, headers={"Location": "/api/x?token=t0psecret"}),
         "large": lambda: JsonResponse({"text": "x" * 100_000}),
     }
     response: HttpResponse = made[what]()

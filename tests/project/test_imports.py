@@ -80,7 +80,7 @@ MAY_IMPORT = {
     "batching.checks": "batching.conf batching.models wire.extras",
     "batching.conf": "wire.conf wire.extras",
     "batching.errors": "wire.errors",
-    "batching.inspection": "batching.api batching.models wire.asgi wire.observe",
+    "batching.inspection": ("batching.api batching.conf batching.models batching.records wire.asgi wire.observe"),
     "batching.items": "batching.errors wire.api wire.errors",
     "batching.lifespan": "batching.background",
     "batching.management": (
