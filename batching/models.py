@@ -203,6 +203,9 @@ class BatchItem(models.Model):
     batch = models.ForeignKey(Batch, on_delete=models.CASCADE, related_name="items", db_index=False)
     position = models.PositiveIntegerField(help_text="Its place in the request, from 0.")
     item_id = models.CharField(max_length=255, blank=True, help_text="The id that the caller gave it.")
+    given_id = models.JSONField(
+        null=True, editable=False, help_text="The id of a refused item as it came, if item_id can't hold it."
+    )
     state = models.CharField(max_length=12, choices=State, default=State.QUEUED)
     status = models.PositiveSmallIntegerField(null=True, blank=True, help_text="The HTTP status of its answer.")
     method = models.CharField(max_length=16, blank=True)

@@ -6,7 +6,7 @@ from typing import Any
 from rest_framework import serializers
 
 from batching.models import Batch, BatchItem, Webhook
-from batching.run.submission import represent_row
+from batching.run.submission import id_of, represent_row
 
 
 class ItemRequestSerializer(serializers.Serializer[Any]):
@@ -96,7 +96,7 @@ class BatchItemSerializer(serializers.ModelSerializer[BatchItem]):
         ]
 
     def to_representation(self, row: BatchItem) -> dict[str, Any]:
-        response = represent_row(row) if row.finished_at else {"id": row.item_id or None, "status": None}
+        response = represent_row(row) if row.finished_at else {"id": id_of(row), "status": None}
         return {**response, **super().to_representation(row)}
 
 

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from batching.conf import get_settings
 from batching.items.item import Item, ItemResponse
+from batching.items.parse import ID_MAX_CHARS
 from batching.models import Batch, BatchItem
 from batching.records.masking import mask, mask_address, mask_headers, mask_query, sanitize
 from batching.records.rows import Table
@@ -32,7 +33,7 @@ BATCH_COLUMNS = tuple(BATCHES.columns)
 BATCH_END_COLUMNS = ("status", "succeeded", "failed", "finished_at", "duration", "slowest", "lease_expires_at")
 ITEM_REQUEST_COLUMNS = (
     *("batch_id", "position", "item_id", "state", "method", "path", "request_headers", "request_body", "depends_on"),
-    *("response_headers", "encoding", "error", "truncated", "queued_at"),
+    *("response_headers", "encoding", "error", "truncated", "queued_at", "given_id"),
 )
 ITEM_RESPONSE_COLUMNS = (
     *("state", "status", "response_headers", "response_body", "encoding", "error", "details", "truncated"),
@@ -108,11 +109,12 @@ class Record:
         raw = item.raw if isinstance(item.raw, dict) else {}
         headers = raw.get("headers")
         return [
-            *(self.batch.pk, item.position, text(item.id, 255), BatchItem.State.QUEUED),
+            *(self.batch.pk, item.position, text(item.id, ID_MAX_CHARS), BatchItem.State.QUEUED),
             *(text(raw.get("method"), 16).upper(), mask_address(text(raw.get("path")))),
             mask(headers) if isinstance(headers, dict) else {},
             self.truncate(item, None if self.store == "off" else request_body(item, full=self.store == "full")),
             *(list(item.depends_on), {}, "", "", item in self.truncated, self.batch.created_at),
+            given_id(item),
         ]
 
     def response_values(self, item: Item) -> list[Any]:
@@ -158,6 +160,11 @@ def values(batch: Batch, names: Sequence[str]) -> list[Any]:
 def text(value: Any, longest: int | None = None) -> str:
     """Return a caller's or a view's text as a column takes it; empty for any other type."""
     return sanitize(value)[:longest] if isinstance(value, str) else ""
+
+
+def given_id(item: Item) -> Any:
+    """Return the id of an item if `item_id` can't hold it: a number, nothing, or too long."""
+    return None if item.id and item.id == text(item.id, ID_MAX_CHARS) else item.id
 
 
 def request_body(item: Item, *, full: bool) -> Any:

@@ -174,4 +174,9 @@ def represent_row(row: BatchItem) -> dict[str, Any]:
         headers=row.response_headers,
         encoding=row.encoding,
     )
-    return represent(row.item_id or None, response, row.duration or 0.0)
+    return represent(id_of(row), response, row.duration or 0.0)
+
+
+def id_of(row: BatchItem) -> Any:
+    """Return an item's id as the caller gave it."""
+    return row.given_id if row.given_id is not None else row.item_id or None

@@ -9,6 +9,7 @@ from django.test import Client
 from django.utils import timezone
 
 from batching.models import Batch, BatchItem
+from tests.batching.background import accept, accepted, results
 from tests.batching.conftest import Send, answers, item, until
 from tests.host import views
 
@@ -24,6 +25,16 @@ def test_the_same_key_and_body_replay_the_answer_and_run_nothing(send: Send) -> 
     assert first.json() == second.json()
     assert (first.get("Idempotency-Replayed"), second["Idempotency-Replayed"]) == (None, "true")
     assert Group.objects.count() == Batch.objects.count() == 1
+
+
+def test_a_replay_echoes_the_ids_of_refused_items(send: Send) -> None:
+    ids = [2, 0, "2", "", "x" * 300, -(2**63), None, "\u00e9"]
+    requests = [{"id": one, "method": "GET"} for one in ids]
+    first, second = keyed(send, {"requests": requests}), keyed(send, {"requests": requests})
+    assert [one["id"] for one in answers(first)] == ids
+    assert first.json() == second.json()
+    batch = accepted(accept(send, requests))
+    assert [one["id"] for one in results(send, batch)] == ids
 
 
 def test_the_order_of_a_bodys_keys_is_no_difference(send: Send) -> None:
