@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -11,6 +11,10 @@ from urllib.parse import unquote_plus
 from wire.api.json import MAX_DEPTH, UNSTORABLE
 
 MASK = "********"
+# Stands before the number of a character that a database can't hold. In a text, it is escaped as well.
+ESCAPE = "\uffff"
+ESCAPED = re.compile(f"{ESCAPE}([0-9a-f]{{4}})")
+UNSTORABLE_OR_ESCAPE = re.compile(f"{UNSTORABLE.pattern}|{ESCAPE}")
 # The words of a name, whether it is written like_this, like-this or likeThis.
 WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 SECRET_WORDS = {
@@ -107,7 +111,7 @@ def mask_fields(fields: Mapping[str, Any], depth: int) -> dict[str, Any]:
 
 def mask_text(text: str, depth: int = 0) -> str:
     """Mask the credentials in a text that is JSON, a form or a URL, or contains some."""
-    text = storable(text)
+    text = storable(unescape(text))
     if text.lstrip()[:1] in ("{", "[", '"') and depth <= MAX_DEPTH:
         try:
             value = json.loads(text)
@@ -131,20 +135,42 @@ def mask_match(found: re.Match[str]) -> str:
 
 
 def sanitize(value: Any) -> Any:
-    """Return a copy that can be stored, with credentials as they are, and whole."""
+    """Return a copy that can be stored, with credentials as they are."""
+    return convert(value, storable)
+
+
+def preserve(value: Any) -> Any:
+    """Return a copy that can be stored, and from which `restore` makes the value again."""
+    return convert(value, escape)
+
+
+def restore(value: Any) -> Any:
+    """Return a stored value as it was before `preserve`."""
+    return convert(value, unescape)
+
+
+def convert(value: Any, change: Callable[[str], str]) -> Any:
     match value:
         case str():
-            return storable(value)
+            return change(value)
         case Mapping():
-            return {storable(name): sanitize(one) for name, one in value.items()}
+            return {change(name): convert(one, change) for name, one in value.items()}
         case list():
-            return [sanitize(one) for one in value]
+            return [convert(one, change) for one in value]
         case _:
             return value
 
 
 def storable(text: str) -> str:
     return UNSTORABLE.sub("\ufffd", text)
+
+
+def escape(text: str) -> str:
+    return UNSTORABLE_OR_ESCAPE.sub(lambda found: f"{ESCAPE}{ord(found[0]):04x}", text)
+
+
+def unescape(text: str) -> str:
+    return ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
 
 
 def mask_query(query: str) -> str:
@@ -174,7 +200,7 @@ def mask_column(column: str, value: Any, store: str) -> Any:
     """Return the value of an item's column as other eyes than the caller's may see it (BATCH_STORE_BODIES)."""
     match column:
         case "request_body" | "response_body" | "details":
-            return None if store == "off" else value if store == "full" else mask(value)
+            return None if store == "off" else sanitize(restore(value)) if store == "full" else mask(value)
         case "request_headers" | "response_headers":
             return mask_headers(value)
         case "path":

@@ -15,7 +15,7 @@ from batching.conf import get_settings
 from batching.items.item import Item, ItemResponse
 from batching.items.parse import ID_MAX_CHARS
 from batching.models import Batch, BatchItem
-from batching.records.masking import mask, mask_address, mask_headers, mask_query, sanitize
+from batching.records.masking import mask, mask_address, mask_headers, mask_query, preserve, sanitize
 from batching.records.rows import Table
 from batching.records.writer import notify
 from batching.signals import batch_finished, item_finished
@@ -120,21 +120,21 @@ class Record:
     def response_values(self, item: Item) -> list[Any]:
         """Return the values of ITEM_RESPONSE_COLUMNS, and those that find the row."""
         response = item.response or NOT_STARTED
-        headers, body, details = self.response_parts(item, response)
+        headers, body, details, error = self.response_parts(item, response)
         return [
             *(state(item, response), response.status, headers, body),
-            *(response.encoding, text(response.error), details, item in self.truncated),
+            *(response.encoding, error, details, item in self.truncated),
             *(self.moment(item.started), self.moment(item.finished) or timezone.now(), item.processing_time),
             *(self.batch.pk, item.position),
         ]
 
-    def response_parts(self, item: Item, response: ItemResponse) -> tuple[Any, Any, Any]:
-        """Return headers, body and details: whole and as they are, if the caller may fetch them later."""
-        parts = (response.body, response.details)
+    def response_parts(self, item: Item, response: ItemResponse) -> tuple[Any, Any, Any, str]:
+        """Return headers, body, details and error: whole and for `restore`, if the caller may fetch them later."""
         if self.batch.is_fetched_later:
-            return sanitize(response.headers), *map(sanitize, parts)
-        body, details = (self.truncate(item, self.storable(part)) for part in parts)
-        return mask_headers(response.headers), body, details
+            headers, body = preserve(response.headers), preserve(response.body)
+            return headers, body, preserve(response.details), preserve(response.error)
+        body, details = (self.truncate(item, self.storable(part)) for part in (response.body, response.details))
+        return mask_headers(response.headers), body, details, text(response.error)
 
     def storable(self, body: Any) -> Any:
         """Return a response's body as it is stored for the admin."""

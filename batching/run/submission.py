@@ -18,6 +18,7 @@ from batching.errors import NotRecorded, StillRunning
 from batching.items.item import Item, ItemResponse, represent
 from batching.models import Batch, BatchItem
 from batching.records import writer
+from batching.records.masking import restore
 from batching.records.record import Record
 from batching.run import event_loop
 from batching.run.executor import BatchExecutor
@@ -168,9 +169,9 @@ def represent_row(row: BatchItem) -> dict[str, Any]:
     """Return an item as the envelope held it."""
     response = ItemResponse(
         status=row.status or 503,
-        body=row.response_body,
-        error=row.error,
-        details=row.details,
+        body=restore(row.response_body),
+        error=restore(row.error),
+        details=restore(row.details),
         headers=row.response_headers,
         encoding=row.encoding,
     )

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batching.records.masking import MASK, is_secret, mask, mask_address, mask_query
+from batching.records.masking import MASK, is_secret, mask, mask_address, mask_query, preserve, restore, sanitize
 
 SECRET = [
     *(
@@ -69,6 +69,13 @@ def test_credentials_in_a_query_are_masked(address: str, stored: str) -> None:
 
 def test_credentials_in_a_form_are_masked() -> None:
     assert mask_query("user=a&password=b") == f"user=a&password={MASK}"
+
+
+@given(st.text(st.characters(exclude_categories=[])))
+def test_every_text_is_restored_from_what_a_database_can_hold(text: str) -> None:
+    kept = preserve({text: [text]})
+    assert restore(kept) == {text: [text]}
+    assert sanitize(kept) == kept
 
 
 @given(st.recursive(st.text() | st.integers() | st.none(), lambda one: st.lists(one) | st.dictionaries(st.text(), one)))
