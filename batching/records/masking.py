@@ -64,6 +64,12 @@ LINE = re.compile(
 PATTERNS = (MULTIPART, FIELD, ESCAPED_FIELD, PARAMETER, LINE)
 BEARER = re.compile(r"(?i)(\bbearer\s+)(?=[\w.~+/=-]*[0-9])[\w.~+/=-]{8,}")
 USER_INFO = re.compile(r"(://[^\s/:@\"]*:)[^\s@\"\\/]+(?=@)")
+# Every text with a credential has both: without them, the other expressions aren't tried.
+MARKS = re.compile(r"[:=]|(?i:bearer)")
+HINTS = re.compile(
+    r"(?i)pass|pwd|kennwort|secret|token|auth|bearer|cookie|credential|key|session|jwt|otp|pin|signature|csrf|cv[vc]"
+    r"|@|%|\\u"
+)
 # What follows the `token` of a log-probability.
 LOGPROB = re.compile(r'\s*,\s*\\*"(logprob|bytes)\\*"')
 
@@ -112,6 +118,8 @@ def mask_fields(fields: Mapping[str, Any], depth: int) -> dict[str, Any]:
 def mask_text(text: str, depth: int = 0) -> str:
     """Mask the credentials in a text that is JSON, a form or a URL, or contains some."""
     text = storable(unescape(text))
+    if not (MARKS.search(text) and HINTS.search(text)):
+        return text
     if text.lstrip()[:1] in ("{", "[", '"') and depth <= MAX_DEPTH:
         try:
             value = json.loads(text)

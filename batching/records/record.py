@@ -15,7 +15,7 @@ from batching.conf import get_settings
 from batching.items.item import Item, ItemResponse
 from batching.items.parse import ID_MAX_CHARS
 from batching.models import Batch, BatchItem
-from batching.records.masking import mask, mask_address, mask_headers, mask_query, preserve, sanitize
+from batching.records.masking import convert, mask, mask_address, mask_headers, mask_query, preserve, sanitize
 from batching.records.rows import Table
 from batching.records.writer import notify
 from batching.signals import batch_finished, item_finished
@@ -112,7 +112,9 @@ class Record:
             *(self.batch.pk, item.position, text(item.id, ID_MAX_CHARS), BatchItem.State.QUEUED),
             *(text(raw.get("method"), 16).upper(), mask_address(text(raw.get("path")))),
             mask(headers) if isinstance(headers, dict) else {},
-            self.truncate(item, None if self.store == "off" else request_body(item, full=self.store == "full")),
+            self.truncate(
+                item, None if self.store == "off" else request_body(item, self.room, full=self.store == "full")
+            ),
             *(list(item.depends_on), {}, "", "", item in self.truncated, self.batch.created_at),
             given_id(item),
         ]
@@ -140,7 +142,7 @@ class Record:
         """Return a response's body as it is stored for the admin."""
         if self.store == "off":
             return None
-        return sanitize(body) if self.store == "full" else mask(body)
+        return sanitize(body) if self.store == "full" else mask(shorten(body, self.room))
 
     def truncate(self, item: Item, body: Any) -> Any:
         """Return a body, or the beginning of its text where it is too long."""
@@ -162,17 +164,23 @@ def text(value: Any, longest: int | None = None) -> str:
     return sanitize(value)[:longest] if isinstance(value, str) else ""
 
 
+def shorten(body: Any, room: int) -> Any:
+    """Cut texts that don't fit anyway, but not so far that they would: masking them would take long."""
+    return convert(body, lambda text: text[: room + 1])
+
+
 def given_id(item: Item) -> Any:
     """Return the id of an item if `item_id` can't hold it: a number, nothing, or too long."""
     return None if item.id and item.id == text(item.id, ID_MAX_CHARS) else item.id
 
 
-def request_body(item: Item, *, full: bool) -> Any:
+def request_body(item: Item, room: int, *, full: bool) -> Any:
     """Return the body of an item's request; the whole item where it can't be executed."""
     request = item.request
     body = request.body if request else item.raw
     if full:
         return sanitize(body)
+    body = shorten(body, room)
     if request and isinstance(body, str) and "urlencoded" in request.headers.get("content-type", ""):
         return mask_query(body)
     return mask(body)

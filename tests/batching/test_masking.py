@@ -31,6 +31,7 @@ PLAIN = [
 @pytest.mark.parametrize("name", SECRET)
 def test_credentials_are_known_by_their_names(name: str) -> None:
     assert is_secret(name)
+    assert mask(f"{name}=v") == f"{name}={MASK}"
 
 
 @pytest.mark.parametrize("name", PLAIN)

@@ -171,6 +171,7 @@ def answering(request: HttpRequest, what: str) -> HttpResponse:
         "long": lambda: HttpResponse('{"a": 18446744073709551616}', content_type="application/json"),
         "half": lambda: HttpResponse('{"a": "\\ud800 \\u0000"}', content_type="application/json"),
         "deep": lambda: HttpResponse("[" * 5000 + "]" * 5000, content_type="application/json"),
+        "nested": lambda: HttpResponse('{"a":' * 490 + "1" + "}" * 490, content_type="application/json"),
         "broken": lambda: HttpResponse('{"a": ', content_type="application/json"),
         "problem": lambda: JsonResponse(
             {"title": "Bad", "detail": "It is bad."}, status=400, content_type="application/problem+json"
