@@ -15,7 +15,6 @@ from contextlib import suppress
 from contextvars import Context
 from functools import partial
 
-from django.db import Error
 from django.utils import timezone
 
 from batching.background import attempts, queue, reaper, webhooks
@@ -199,11 +198,11 @@ class Engine:
         await self._in_rows(sweep)
 
     async def _in_rows[T](self, work: Callable[[], T], otherwise: T | None = None) -> T:
-        """Run `work` in the thread of the rows; where the database fails, log it and return `otherwise`."""
+        """Run `work` in the thread of the rows; where it fails, log it and return `otherwise`."""
         try:
             return await self._loop.run_in_executor(self._rows, work)
-        except Error:
-            logger.exception("engine=%s state=database_failed", os.getpid())
+        except Exception:  # the database's, or of rows that were deleted meanwhile: no exception ends the engine
+            logger.exception("engine=%s state=rows_failed", os.getpid())
             return otherwise  # type: ignore[return-value]  # callers that use the result give one
 
     async def _end(self) -> None:

@@ -159,7 +159,9 @@ def claim_from(batch_id: str, count: int, now: datetime, lease: float) -> list[A
         Batch.objects.filter(pk=batch_id, status=Batch.Status.QUEUED).update(
             status=Batch.Status.RUNNING, started_at=now
         )
-        batch = Batch.objects.select_related("owner").get(pk=batch_id)
+        batch = Batch.objects.select_related("owner").filter(pk=batch_id).first()
+        if batch is None:  # it was deleted, and its items with it
+            return []
         caller = load_caller(batch)
     return [
         Attempt(item_id, batch, caller, position, fence, number, bool(truncated), stored_request)

@@ -261,3 +261,33 @@ def test_in_a_server_items_leave_the_processor_to_others(monkeypatch: pytest.Mon
     until(lambda: states(batch) == ["succeeded"] * 5)
     background.stop(10)
     assert time.monotonic() - began > 0.9  # 0.15 s of work in a tenth of the time, the last one's rest left out
+
+
+def test_a_batch_that_is_deleted_while_it_is_claimed_is_one_less_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone, other = made(), made()
+    fetch = queue.fetch
+
+    def delete_after_look(sql: str, *values: Any) -> Any:
+        rows = fetch(sql, *values)
+        if sql == queue.WAITING:
+            gone.delete()
+        return rows
+
+    monkeypatch.setattr(queue, "fetch", delete_after_look)
+    assert {each.batch.pk for each in claim(10)} == {other.pk}
+
+
+@pytest.mark.parametrize("name", ["claim", "finish", "renew"])
+def test_no_exception_ends_the_engine(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    batch = made(3)
+    work, failures = getattr(queue, name), [RuntimeError("foreign"), Batch.DoesNotExist()]
+
+    def fail_twice(*args: Any, **kwargs: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return work(*args, **kwargs)
+
+    monkeypatch.setattr(queue, name, fail_twice)
+    drain()
+    batch.refresh_from_db()
+    assert batch.status == "completed"
